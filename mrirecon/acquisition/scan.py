@@ -1,0 +1,191 @@
+"""`Scan`: the measured k-space of one acquisition, read lazily slice by slice, with the facts known about it."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrirecon.errors import InputError
+from mrirecon.physics.fourier import ifftc
+
+Axis = Literal["y", "x"]
+
+#: A scan is prospectively undersampled if more than this share of the samples inside its acquired range is zero in all
+#: coils and slices. One stray zero is not undersampling.
+ZERO_SHARE_OF_PROSPECTIVE = 0.02
+#: Width of the central k-space block whose root-sum-of-squares image gives the scan's scale.
+SCALE_BLOCK = 24
+
+
+@dataclass(frozen=True)
+class Header:
+    """Facts from the file's header. None means that the file does not say, never a guess.
+
+    acquired: the rows and columns of k-space that were measured at all, as ((y0, y1), (x0, x1)) half-open; the rest is
+        padding. None when the header does not tell.
+    recon_size: (y, x) matrix that the vendor's image has, after readout oversampling is removed.
+    fov_mm: (y, x) field of view of that image. field_strength_t: main field.
+    """
+
+    readout_axis: Axis | None = None
+    acquired: tuple[tuple[int, int], tuple[int, int]] | None = None
+    recon_size: tuple[int, int] | None = None
+    fov_mm: tuple[float, float] | None = None
+    slice_thickness_mm: float | None = None
+    field_strength_t: float | None = None
+    contrast: str | None = None
+    tr_ms: float | None = None
+    te_ms: float | None = None
+    ti_ms: float | None = None
+    flip_angle_deg: float | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over all slices found out.
+
+    scale: 99th percentile, over all slices, of the root-sum-of-squares image of the central 24 × 24 of k-space. Methods
+        see k-space divided by it; images are multiplied by it again.
+    sampled: bool (slices or 1, y, x), samples that are not zero in all coils; one mask for all slices where they agree.
+    acquired: bounding box ((y0, y1), (x0, x1)) of the measured samples, half-open.
+    zero_share: share of never-sampled positions inside that box.
+    dead_coils, empty_slices: indices of all-zero coils and slices.
+    """
+
+    scale: float
+    sampled: NDArray[np.bool_]
+    acquired: tuple[tuple[int, int], tuple[int, int]]
+    zero_share: float
+    dead_coils: list[int]
+    empty_slices: list[int]
+
+    @property
+    def prospective(self) -> bool:
+        return self.zero_share > ZERO_SHARE_OF_PROSPECTIVE
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One acquisition. Made by a reader or by the simulator.
+
+    path: file it came from. format: name of the reader's format, as `mrirecon info` prints it.
+    shape: (slices, coils, y, x) of k-space. Single-coil data has one coil.
+    read_slice: slice index → complex64 array (coils, y, x), centred k-space as stored; opens the file at each call, so
+        that a Scan can cross process borders.
+    stored_mask: bool (y, x) sampling mask that the file itself carries, or None.
+    read_target: slice index → float32 (y, x) magnitude reference stored in the file, or None. target_name: its key.
+    notes: sentences about what is unknown or was assumed, for `mrirecon info`.
+    """
+
+    path: Path
+    format: str
+    shape: tuple[int, int, int, int]
+    read_slice: Callable[[int], NDArray[np.complex64]]
+    header: Header = field(default_factory=Header)
+    stored_mask: NDArray[np.bool_] | None = None
+    read_target: Callable[[int], NDArray[np.float32]] | None = None
+    target_name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            slices, coils, y, x = self.shape
+            raise InputError(
+                f"{self.path}: holds no k-space: {slices} slices, {coils} coils, {y} × {x} samples. "
+                "Check the key and the axes (--key, --axes)."
+            )
+
+    @property
+    def slices(self) -> int:
+        return self.shape[0]
+
+    @property
+    def coils(self) -> int:
+        return self.shape[1]
+
+    def kspace(self, index: int) -> NDArray[np.complex64]:
+        """K-space of one slice (coils, y, x); InputError if it holds NaN or infinity."""
+        kspace = self.read_slice(index)
+        if not np.isfinite(kspace.view(np.float32)).all():
+            raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; the file is corrupt.")
+        return kspace
+
+    def __iter__(self) -> Iterator[NDArray[np.complex64]]:
+        return (self.kspace(index) for index in range(self.slices))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file's content, for provenance."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def survey(self) -> Survey:
+        """One pass over the scan: scale, sampling, dead coils, empty slices. Memory holds one slice at a time."""
+        return survey_scan(self)
+
+
+def survey_scan(scan: Scan) -> Survey:
+    """Read every slice once and see what was measured. Raises InputError if nothing was."""
+    _, coils, height, width = scan.shape
+    union = np.zeros((height, width), dtype=bool)
+    patterns: list[NDArray[np.uint8]] = []
+    live_coils = np.zeros(coils, dtype=bool)
+    empty_slices = []
+    block_images = []
+    for index, kspace in enumerate(scan):
+        nonzero = kspace != 0
+        pattern = nonzero.any(axis=0)
+        patterns.append(np.packbits(pattern))
+        union |= pattern
+        live_coils |= nonzero.any(axis=(1, 2))
+        if not pattern.any():
+            empty_slices.append(index)
+        block_images.append(_block_image(kspace))
+    if not union.any():
+        raise InputError(f"{scan.path}: all samples are zero; there is nothing to reconstruct.")
+    acquired = _bounding_box(union)
+    (y0, y1), (x0, x1) = acquired
+    inside = union[y0:y1, x0:x1]
+    zero_share = 1 - inside.mean()
+    return Survey(
+        scale=float(np.percentile(np.stack(block_images), 99)) or 1.0,
+        sampled=_per_slice_masks(patterns, union, empty_slices),
+        acquired=acquired,
+        zero_share=float(zero_share),
+        dead_coils=np.flatnonzero(~live_coils).tolist(),
+        empty_slices=empty_slices,
+    )
+
+
+def _block_image(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Root-sum-of-squares image of the central block, on the block's own small grid, at the full image's intensity."""
+    height, width = kspace.shape[-2:]
+    rows = slice(max(height // 2 - SCALE_BLOCK // 2, 0), height // 2 + SCALE_BLOCK // 2)
+    columns = slice(max(width // 2 - SCALE_BLOCK // 2, 0), width // 2 + SCALE_BLOCK // 2)
+    block = torch.from_numpy(np.ascontiguousarray(kspace[:, rows, columns]))
+    image = ifftc(block).abs().square().sum(dim=0).sqrt()
+    # Orthonormal transforms of different sizes: the small grid's pixels are brighter by sqrt(pixel count ratio).
+    return (image * (block[0].numel() / (height * width)) ** 0.5).numpy()
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+
+
+def _per_slice_masks(
+    patterns: list[NDArray[np.uint8]], union: NDArray[np.bool_], empty_slices: list[int]
+) -> NDArray[np.bool_]:
+    """One mask if the slices agree (but for stray zeros), else each slice's own."""
+    masks = [np.unpackbits(p, count=union.size).astype(bool).reshape(union.shape) for p in patterns]
+    measured = [m for i, m in enumerate(masks) if i not in empty_slices]
+    if all((union & ~m).sum() <= ZERO_SHARE_OF_PROSPECTIVE * union.sum() for m in measured):
+        return union[None]
+    return np.stack(masks)

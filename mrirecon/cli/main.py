@@ -1,0 +1,105 @@
+"""Entry point: finds the command, turns errors into one sentence and an exit code.
+
+Only the chosen command's module is imported, so `mrirecon --help` answers at once. Each command module has
+`run(argv: list[str]) -> int`.
+"""
+
+import errno
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from mrirecon import __version__
+from mrirecon.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED, MrireconError, ResourceError
+
+COMMANDS = {
+    "demo": "simulate a scan, reconstruct it with a network and with compressed sensing, write a report",
+    "info": "what a scan file holds, what would be done with it, and what is unknown",
+    "simulate": "write a simulated data set in fastMRI layout",
+    "train": "train a reconstructor (Lightning; --config cirim, resume with --ckpt_path)",
+    "evaluate": "methods × masks × accelerations over a data set: table, metrics, figures",
+    "reconstruct": "one scan to an image, with a network or a classical method",
+}
+
+USAGE = """usage: mrirecon COMMAND [options]     (mrirecon COMMAND --help for each command's options)
+
+Accelerated-MRI reconstruction. Research software, not a medical device.
+
+commands:
+{commands}
+
+options:
+  -h, --help     show this text
+  --version      show the version
+  --debug        before the command: show tracebacks of errors
+
+exit codes: 0 all good · 1 internal error · 2 usage or configuration · 3 some scans failed · 4 all failed ·
+  5 input unsupported or corrupt · 6 rejected by checks · 7 model or weights missing or damaged ·
+  8 out of memory or disk · 9 timed out · 130/143 interrupted
+"""
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that half-written files are removed on the way out."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `mrirecon` with `argv` (default: the process arguments) and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = argv[:1] == ["--debug"]
+    if debug:
+        argv.pop(0)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in COMMANDS.items())), end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"mrirecon {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        return _fail(f"no command '{argv[0]}'; there are: {', '.join(COMMANDS)}", 2)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> int:
+    match error:
+        case SystemExit(code=code):
+            return code if isinstance(code, int) else 2 if code else 0
+        case MrireconError():
+            return _fail(str(error), error.exit_code)
+        case KeyboardInterrupt():
+            return _fail("interrupted; no partial output was left.", EXIT_INTERRUPTED)
+        case _Terminated():
+            return _fail("terminated; no partial output was left.", EXIT_TERMINATED)
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        case _ if _out_of_resources(error):
+            return _fail(f"out of memory or disk: {error}", ResourceError.exit_code)
+        case _:
+            text = f"internal error: {type(error).__name__}: {error} (mrirecon --debug … shows where)"
+            return _fail(text, EXIT_INTERNAL)
+
+
+def _out_of_resources(error: BaseException) -> bool:
+    # torch reports both CPU and CUDA exhaustion as RuntimeErrors (OutOfMemoryError is one); it is not imported here.
+    memory = isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate" in str(error))
+    disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return memory or disk or isinstance(error, MemoryError)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"mrirecon: {' '.join(text.split())}", file=sys.stderr)
+    return code

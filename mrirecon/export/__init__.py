@@ -1,0 +1,1 @@
+"""How results leave: atomic files, HDF5, PNG."""

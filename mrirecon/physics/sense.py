@@ -1,0 +1,84 @@
+"""The SENSE forward operator: the only place where masks, coils and FFTs meet.
+
+    A = M F S        image x (batch, y, x)  →  k-space y (batch, coils, y, x)
+
+S multiplies by the coil sensitivities, F is the centred orthonormal FFT, M keeps the sampled frequencies.
+"""
+
+import torch
+from torch import Tensor
+
+from mrirecon.physics.fourier import centring_phases
+from mrirecon.physics.measurement import Measurement
+
+
+class SenseOperator:
+    """A, A^H, A^H A and the likelihood gradient for one Measurement, with autograd through image and sensitivities.
+
+    The centred FFT is D_k · FFT · D_x (see `centring_phases`). D_x is folded into the maps and conj(D_k) into the data
+    when the operator is built, so loops hold plain FFTs only. Where the mask does not vary along an axis, that axis'
+    transform cancels in A^H A and is left out.
+    """
+
+    def __init__(self, measurement: Measurement):
+        if measurement.sensitivities is None:
+            raise ValueError("SenseOperator needs sensitivities; estimate them first (physics.coils.espirit)")
+        kspace, maps = measurement.kspace, measurement.sensitivities
+        if maps.shape != kspace.shape:
+            raise ValueError(f"sensitivities {tuple(maps.shape)} and k-space {tuple(kspace.shape)} differ in shape")
+        height, width = kspace.shape[-2:]
+        y_k, y_x = centring_phases(height, kspace)
+        x_k, x_x = centring_phases(width, kspace)
+        self._phase_k = y_k[:, None] * x_k
+        self._maps = (maps * (y_x[:, None] * x_x)).contiguous()
+        self._mask = measurement.mask
+        self._axes = tuple(axis for axis in (-2, -1) if _varies(self._mask, axis))
+        self._weights = _collapse(self._mask, self._axes).to(kspace.real.dtype)
+        self._kspace = kspace
+        self._adjoint_data: Tensor | None = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """A x: complex (batch, y, x) → (batch, coils, y, x), centred, zero where not sampled."""
+        kspace = torch.fft.fft2(self._maps * image[:, None], norm="ortho")
+        return kspace * (self._phase_k * self._mask)
+
+    def adjoint(self, kspace: Tensor) -> Tensor:
+        """A^H y: complex (batch, coils, y, x) → (batch, y, x). Values outside the mask are ignored."""
+        coil_images = torch.fft.ifft2(kspace * (self._phase_k.conj() * self._mask), norm="ortho")
+        return self._combine(coil_images)
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A^H A x: complex (batch, y, x) → (batch, y, x)."""
+        coil_images = self._maps * image[:, None]
+        if self._axes:
+            kspace = torch.fft.fftn(coil_images, dim=self._axes, norm="ortho")
+            coil_images = torch.fft.ifftn(kspace.mul_(self._weights), dim=self._axes, norm="ortho")
+        else:
+            coil_images = coil_images * self._weights
+        return self._combine(coil_images)
+
+    def gradient(self, image: Tensor) -> Tensor:
+        """A^H (A x − y), the gradient of ½‖A x − y‖² at `image` (batch, y, x)."""
+        return self.normal(image) - self.adjoint_data
+
+    @property
+    def adjoint_data(self) -> Tensor:
+        """A^H y of the measured data: the zero-filled, coil-combined image. Computed once."""
+        if self._adjoint_data is None:
+            self._adjoint_data = self.adjoint(self._kspace)
+        return self._adjoint_data
+
+    def _combine(self, coil_images: Tensor) -> Tensor:
+        return (self._maps.conj() * coil_images).sum(dim=1)
+
+
+def _varies(mask: Tensor, axis: int) -> bool:
+    return bool(mask.shape[axis] > 1 and (mask != mask.narrow(axis, 0, 1)).any())
+
+
+def _collapse(mask: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The mask in the order of the plain FFT (zero frequency first), with size 1 along axes where it is constant."""
+    for axis in (-2, -1):
+        if axis not in axes:
+            mask = mask.narrow(axis, 0, 1)
+    return torch.fft.ifftshift(mask, dim=axes) if axes else mask
