@@ -77,8 +77,8 @@ def _varies(mask: Tensor, axis: int) -> bool:
 
 
 def _collapse(mask: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """The mask in the order of the plain FFT (zero frequency first), with size 1 along axes where it is constant."""
+    """The mask with size 1 along the axes where it is constant."""
     for axis in (-2, -1):
         if axis not in axes:
             mask = mask.narrow(axis, 0, 1)
-    return torch.fft.ifftshift(mask, dim=axes) if axes else mask
+    return mask

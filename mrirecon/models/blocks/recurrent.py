@@ -1,0 +1,65 @@
+"""Convolutional recurrent cells: h' = cell(i, h) with input i and state h, both real (batch, channels, y, x).
+
+`*` is a convolution (zero-padded when wider than 1 × 1), `.` the element-wise product. W carry the biases, U have none.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Unit = Literal["gru", "mgu", "indrnn"]
+
+
+class ConvGRU(nn.Module):
+    """r = σ(W_r*i + U_r*h), z = σ(W_z*i + U_z*h), n = tanh(W_n*i + r.(U_n*h)), h' = (1−z).n + z.h (Cho et al. 2014)."""
+
+    def __init__(self, channels: int, kernel: int = 1):
+        super().__init__()
+        self.w = nn.Conv2d(channels, 3 * channels, kernel, padding=kernel // 2)
+        self.u = nn.Conv2d(channels, 3 * channels, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, i: Tensor, h: Tensor) -> Tensor:
+        w_r, w_z, w_n = self.w(i).chunk(3, dim=1)
+        u_r, u_z, u_n = self.u(h).chunk(3, dim=1)
+        r = torch.sigmoid(w_r + u_r)
+        z = torch.sigmoid(w_z + u_z)
+        n = torch.tanh(torch.addcmul(w_n, r, u_n))
+        return torch.lerp(n, h.to(n.dtype), z)
+
+
+class ConvMGU(nn.Module):
+    """f = σ(W_f*i + U_f*h), c = tanh(W_c*i + f.(U_c*h)), h' = (1−f).c + f.h (Zhou et al. 2016, f for 1−f)."""
+
+    def __init__(self, channels: int, kernel: int = 1):
+        super().__init__()
+        self.w = nn.Conv2d(channels, 2 * channels, kernel, padding=kernel // 2)
+        self.u = nn.Conv2d(channels, 2 * channels, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, i: Tensor, h: Tensor) -> Tensor:
+        w_f, w_c = self.w(i).chunk(2, dim=1)
+        u_f, u_c = self.u(h).chunk(2, dim=1)
+        f = torch.sigmoid(w_f + u_f)
+        c = torch.tanh(torch.addcmul(w_c, f, u_c))
+        return torch.lerp(c, h.to(c.dtype), f)
+
+
+class ConvIndRNN(nn.Module):
+    """h' = ReLU(W*i + b + u.h) with one scalar u per channel (Li et al., arXiv 1803.04831)."""
+
+    def __init__(self, channels: int, kernel: int = 1):
+        super().__init__()
+        self.w = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        # Memories of every length at the start; growth over the few time steps of a RIM stays bounded for u ≤ 1.
+        self.u = nn.Parameter(torch.rand(channels))
+
+    def forward(self, i: Tensor, h: Tensor) -> Tensor:
+        w = self.w(i)
+        return torch.addcmul(w, self.u.to(w.dtype)[:, None, None], h.to(w.dtype)).relu_()
+
+
+CELLS: dict[str, type[ConvGRU] | type[ConvMGU] | type[ConvIndRNN]] = {
+    "gru": ConvGRU,
+    "mgu": ConvMGU,
+    "indrnn": ConvIndRNN,
+}

@@ -1,0 +1,121 @@
+"""Recurrent inference machine (Lønning et al., MedIA 53:64, 2019; arXiv 2012.07819).
+
+    g_t = A^H (A x_t − y),   Δx_t, h_{t+1} = network([x_t, g_t], h_t),   x_{t+1} = x_t + Δx_t        t = 0 … T−1
+
+One small network learns the inverse problem: it sees the image and the likelihood's gradient at every time step, and
+remembers in its recurrent states h. With IndRNN units it is the IRIM of the CIRIM paper.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.data_consistency import STEPS, DataConsistency, split_consistency
+from mrirecon.models.blocks.recurrent import CELLS, Unit
+from mrirecon.physics.measurement import Measurement, Reconstructor
+from mrirecon.physics.sense import SenseOperator
+
+Hidden = tuple[Tensor, Tensor]
+
+
+class RIMCascade(nn.Module):
+    """T time steps of one RIM, then an explicit data consistency step if there is one.
+
+    conv 5×5 → ReLU → recurrent → conv 3×3 dilation 2 → ReLU → recurrent → conv 3×3 → Δx. Arguments as in `RIM`.
+    """
+
+    def __init__(
+        self,
+        unit: Unit = "gru",
+        channels: int = 64,
+        time_steps: int = 8,
+        recurrent_kernel: int = 1,
+        data_consistency: DataConsistency = "implicit",
+        checkpoint_steps: bool = False,
+    ):
+        super().__init__()
+        self.implicit, explicit = split_consistency(data_consistency)
+        self.time_steps = time_steps
+        self.checkpoint_steps = checkpoint_steps
+        inputs = 4 if self.implicit else 2
+        self.conv1 = nn.Conv2d(inputs, channels, 5, padding=2, padding_mode="replicate")
+        self.cell1 = CELLS[unit](channels, recurrent_kernel)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="replicate")
+        self.cell2 = CELLS[unit](channels, recurrent_kernel)
+        self.conv3 = nn.Conv2d(channels, 2, 3, padding=1, padding_mode="replicate", bias=False)
+        self.consistency = STEPS[explicit]()
+        for convolution in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        # Untrained, the network leaves the image nearly as it is, so that many steps in a row do not blow up.
+        nn.init.normal_(self.conv3.weight, std=1e-3)
+
+    def forward(self, image: Tensor, operator: SenseOperator, hidden: Hidden | None) -> tuple[list[Tensor], Hidden]:
+        """From `image` (batch, y, x) to the estimates of all time steps (in eval mode the last only) and the states."""
+        if hidden is None:
+            size = (image.shape[0], self.conv1.out_channels, *image.shape[-2:])
+            zeros = image.real.new_zeros(size).to(memory_format=torch.channels_last)
+            hidden = zeros, zeros
+        estimates = []
+        for step in range(self.time_steps):
+            gradient = operator.gradient(image) if self.implicit else None
+            if self.checkpoint_steps and self.training:
+                update, *states = checkpoint(self._update, image, gradient, *hidden, use_reentrant=False)
+            else:
+                update, *states = self._update(image, gradient, *hidden)
+            image, hidden = image + update, (states[0], states[1])
+            if step == self.time_steps - 1:
+                image = self.consistency(image, operator)
+            if self.training or step == self.time_steps - 1:
+                estimates.append(image)
+        return estimates, hidden
+
+    def _update(self, image: Tensor, gradient: Tensor | None, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = to_channels(image) if gradient is None else to_channels(image, gradient)
+        h1 = self.cell1(self.conv1(inputs).relu_(), h1)
+        h2 = self.cell2(self.conv2(h1).relu_(), h2)
+        return to_image(self.conv3(h2)), h1, h2
+
+
+class RIM(Reconstructor):
+    """One recurrent inference machine.
+
+    unit: recurrent cell, gru, mgu or indrnn. channels: features of every layer. time_steps: T. recurrent_kernel: side
+    of the recurrent convolutions. data_consistency: `implicit` gives the network the gradient; `soft`, `hard` and
+    `proximal` add a step after the last time step, with or without the gradient as input. checkpoint_steps: recompute
+    each time step in the backward pass, for less memory.
+    """
+
+    def __init__(
+        self,
+        unit: Unit = "gru",
+        channels: int = 64,
+        time_steps: int = 8,
+        recurrent_kernel: int = 1,
+        data_consistency: DataConsistency = "implicit",
+        checkpoint_steps: bool = False,
+    ):
+        super().__init__()
+        self.steps_per_cascade = time_steps
+        self.cascade = RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency, checkpoint_steps)
+
+    def forward(self, measurement: Measurement) -> list[Tensor]:
+        operator = SenseOperator(measurement)
+        image = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image
+        estimates, _ = self.cascade(image, operator, None)
+        return estimates
+
+
+class IRIM(RIM):
+    """Independently recurrent inference machine: the RIM with IndRNN units (arXiv 2012.07819); see `RIM`."""
+
+    def __init__(
+        self,
+        channels: int = 64,
+        time_steps: int = 8,
+        recurrent_kernel: int = 1,
+        data_consistency: DataConsistency = "implicit",
+        checkpoint_steps: bool = False,
+    ):
+        super().__init__("indrnn", channels, time_steps, recurrent_kernel, data_consistency, checkpoint_steps)
