@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.convolution import ReplicateConv2d
 from mrirecon.models.blocks.data_consistency import STEPS, DataConsistency, split_consistency
 from mrirecon.models.blocks.recurrent import CELLS, Unit
 from mrirecon.physics.measurement import Measurement, Reconstructor
@@ -36,25 +37,23 @@ class RIMCascade(nn.Module):
     ):
         super().__init__()
         self.implicit, explicit = split_consistency(data_consistency)
+        self.channels = channels
         self.time_steps = time_steps
         self.checkpoint_steps = checkpoint_steps
         inputs = 4 if self.implicit else 2
-        self.conv1 = nn.Conv2d(inputs, channels, 5, padding=2, padding_mode="replicate")
+        self.conv1 = ReplicateConv2d(inputs, channels, 5)
         self.cell1 = CELLS[unit](channels, recurrent_kernel)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="replicate")
+        self.conv2 = ReplicateConv2d(channels, channels, 3, dilation=2)
         self.cell2 = CELLS[unit](channels, recurrent_kernel)
-        self.conv3 = nn.Conv2d(channels, 2, 3, padding=1, padding_mode="replicate", bias=False)
+        self.conv3 = ReplicateConv2d(channels, 2, 3, bias=False)
         self.consistency = STEPS[explicit]()
-        for convolution in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
         # Untrained, the network leaves the image nearly as it is, so that many steps in a row do not blow up.
         nn.init.normal_(self.conv3.weight, std=1e-3)
 
     def forward(self, image: Tensor, operator: SenseOperator, hidden: Hidden | None) -> tuple[list[Tensor], Hidden]:
         """From `image` (batch, y, x) to the estimates of all time steps (in eval mode the last only) and the states."""
         if hidden is None:
-            size = (image.shape[0], self.conv1.out_channels, *image.shape[-2:])
+            size = (image.shape[0], self.channels, *image.shape[-2:])
             zeros = image.real.new_zeros(size).to(memory_format=torch.channels_last)
             hidden = zeros, zeros
         estimates = []

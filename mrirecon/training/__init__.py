@@ -1,1 +1,1 @@
-"""."""
+"""Training: the Lightning module, losses, callbacks, and the run itself."""

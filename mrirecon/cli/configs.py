@@ -1,0 +1,28 @@
+"""Where shipped configs lie: in the installed package, or beside it in a source tree."""
+
+from pathlib import Path
+
+import mrirecon
+from mrirecon.errors import UsageError
+
+
+def find_config(name: str) -> Path:
+    """The path of a YAML file, or of the shipped config of that name. UsageError lists the shipped ones."""
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(mrirecon.__file__).parent
+    shipped = {path.stem: path for folder in (package, package.parent) for path in folder.glob("configs/*.yaml")}
+    if name not in shipped:
+        raise UsageError(f"--config {name}: no such file, and the shipped ones are: {', '.join(sorted(shipped))}.")
+    return shipped[name]
+
+
+def with_config_paths(argv: list[str]) -> list[str]:
+    """The arguments with the names of shipped configs after --config replaced by their paths."""
+    argv = list(argv)
+    for index, argument in enumerate(argv):
+        if argument == "--config" and index + 1 < len(argv):
+            argv[index + 1] = str(find_config(argv[index + 1]))
+        elif argument.startswith("--config="):
+            argv[index] = f"--config={find_config(argument.removeprefix('--config='))}"
+    return argv

@@ -1,0 +1,134 @@
+"""Lightning data modules: simulated scans, or files of fully sampled k-space."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mrirecon.data.batch import Example, Slice, collate, make_example
+from mrirecon.data.images import image_sources
+from mrirecon.data.sampler import EpochSampler
+from mrirecon.data.scans import ScanSlices, open_folder
+from mrirecon.data.simulated import Scanner, SimulatedSlices
+from mrirecon.data.undersampling import Undersampling
+
+
+class ReconstructionData(pl.LightningDataModule):
+    """What both data modules do alike: loaders whose order depends on the seed and the epoch alone, maps on the device.
+
+    batch_size: slices per device and step. num_workers: loader processes. seed: of everything random in the data.
+    """
+
+    training: Dataset[Slice]
+    validation: Dataset[Slice]
+
+    def __init__(self, batch_size: int = 1, num_workers: int = 0, seed: int = 0):
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Slice]:
+        """The training slices, shuffled by epoch; devices share them out."""
+        rank, world = self._place()
+        return self._loader(self.training, self.batch_size, EpochSampler(len(self.training), self.seed, rank, world))  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Slice]:
+        """The validation slices one by one; a volume stays on one device."""
+        return self._loader(self.validation, 1, VolumeSampler(self._validation_volumes(), *self._place()))
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Example:
+        """Undersampling, maps and target, on the device."""
+        return make_example(batch)
+
+    def _validation_volumes(self) -> list[int]:
+        raise NotImplementedError
+
+    def _place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+    def _loader(self, dataset: Dataset[Slice], batch_size: int, sampler: Sampler[int]) -> DataLoader[Slice]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+class VolumeSampler(Sampler[int]):
+    """Indices of the slices of every world-th volume; of all volumes where there are fewer than devices."""
+
+    def __init__(self, volumes: list[int], rank: int, world: int):
+        shared = len(set(volumes)) >= world
+        self.indices = [i for i, volume in enumerate(volumes) if not shared or volume % world == rank]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+class SimulatedData(ReconstructionData):
+    """Scans simulated on the fly, new ones in every epoch.
+
+    images, labels: NIfTI magnitude volumes and label maps to simulate from, or folders of them; none = the built-in head
+    phantom. val_images, val_labels: other ones for validation; none = other phantom heads. scanner: ranges to draw from.
+    val_matrix: (readout, phase encodes) of validation slices. examples, val_examples: slices per epoch.
+    """
+
+    def __init__(
+        self,
+        images: list[Path] = [],  # noqa: B006 (jsonargparse shows defaults; never changed)
+        labels: list[Path] = [],  # noqa: B006
+        val_images: list[Path] = [],  # noqa: B006
+        val_labels: list[Path] = [],  # noqa: B006
+        scanner: Scanner = Scanner(),  # noqa: B008
+        val_matrix: tuple[int, int] = (192, 192),
+        examples: int = 400,
+        val_examples: int = 16,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__(batch_size, num_workers, seed)
+        self.sources = image_sources(images, labels, seed), image_sources(val_images, val_labels, seed + 1)
+        val_scanner = replace(scanner, matrix=val_matrix)
+        self.training = SimulatedSlices(self.sources[0], scanner, examples, seed)
+        self.validation = SimulatedSlices(self.sources[1], val_scanner, val_examples, seed + 1)
+
+    def _validation_volumes(self) -> list[int]:
+        return list(range(len(self.validation)))  # type: ignore[arg-type]
+
+
+class ScanData(ReconstructionData):
+    """Files of fully sampled k-space (fastMRI layout, or any other that needs no axes given).
+
+    train, val: scan files, or folders of .h5 files. undersampling: masks to draw from. matrix: crop training slices to
+    this (y, x) part of the image, at random, before undersampling; None = whole slices.
+    """
+
+    def __init__(
+        self,
+        train: list[Path],
+        val: list[Path],
+        undersampling: Undersampling = Undersampling(),  # noqa: B008
+        matrix: tuple[int, int] | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__(batch_size, num_workers, seed)
+        self.training = ScanSlices(open_folder(train), undersampling, matrix, seed)
+        self.validation = ScanSlices(open_folder(val), undersampling, None, seed, one_mask_per_volume=True)
+
+    def _validation_volumes(self) -> list[int]:
+        assert isinstance(self.validation, ScanSlices)
+        return [volume for volume, _ in self.validation.index]

@@ -1,0 +1,90 @@
+"""The Lightning module: any Reconstructor, its loss on every estimate, its optimiser and schedule."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mrirecon.data.batch import Example
+from mrirecon.metrics import nmse, psnr, ssim
+from mrirecon.physics.measurement import Reconstructor
+from mrirecon.training.losses import l1, mse, ssim_loss, step_weights
+
+
+class ReconstructionModule(pl.LightningModule):
+    """Trains `model` against the fully sampled, coil-combined image.
+
+    loss: l1 or mse of the complex estimates, averaged over them with weights that grow with the time step (per_step) or
+    equal ones (uniform). ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1.
+    learning_rate: Adam's, after warmup_steps of linear increase; it then falls as a cosine to 1 % of it at the end.
+    """
+
+    def __init__(
+        self,
+        model: Reconstructor,
+        loss: Literal["l1", "mse"] = "l1",
+        loss_weighting: Literal["per_step", "uniform"] = "per_step",
+        ssim_share: float = 0.0,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 100,
+    ):
+        super().__init__()
+        # Convolutions run faster on channels-last memory; complex images are views of it.
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = {"l1": l1, "mse": mse}[loss]
+        self.loss_weighting = loss_weighting
+        self.ssim_share = ssim_share
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.validation_volumes: dict[int, list[tuple[Any, Any]]] = {}
+
+    def total_loss(self, estimates: list[Tensor], target: Tensor) -> Tensor:
+        """Weighted mean of the estimates' losses, mixed with the SSIM loss of the last."""
+        weights = step_weights(self.model, len(estimates))
+        if self.loss_weighting == "uniform":
+            weights = torch.ones_like(weights)
+        weights = (weights / weights.sum()).tolist()
+        total = sum(w * self.loss(estimate, target) for w, estimate in zip(weights, estimates, strict=True))
+        if self.ssim_share:
+            data_range = target.abs().amax(dim=(-2, -1)).clamp_min(1e-6)
+            structure = ssim_loss(estimates[-1], target, data_range)
+            total = (1 - self.ssim_share) * total + self.ssim_share * structure
+        return torch.as_tensor(total)
+
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor:
+        loss = self.total_loss(self.model(batch.measurement), batch.target)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target))
+        return loss
+
+    def validation_step(self, batch: Example, batch_idx: int) -> Tensor:
+        (estimate,) = self.model(batch.measurement)
+        prediction, target = estimate.abs().float().cpu().numpy(), batch.target.abs().cpu().numpy()
+        for volume, p, t in zip(batch.volumes.tolist(), prediction, target, strict=True):
+            self.validation_volumes.setdefault(volume, []).append((t, p))
+        return estimate
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics per volume (fastMRI's definitions), then their mean over volumes and devices."""
+        volumes = [tuple(map(np.stack, zip(*pairs, strict=True))) for pairs in self.validation_volumes.values()]
+        self.validation_volumes.clear()
+        for name, metric in (("nmse", nmse), ("psnr", psnr), ("ssim", ssim)):
+            mean = float(np.mean([metric(target, prediction) for target, prediction in volumes]))
+            self.log(f"val/{name}", mean, prog_bar=name == "ssim", sync_dist=True, batch_size=len(volumes))
+
+    def configure_optimizers(self) -> Any:
+        """Adam with a linear warm-up and a cosine decay, per optimiser step."""
+        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = min(self.warmup_steps, total // 2)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            progress = min(1.0, (step - warmup) / max(1, total - warmup))
+            return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

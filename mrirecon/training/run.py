@@ -1,0 +1,81 @@
+"""A training run: LightningCLI with our module, data and callbacks."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+
+import mrirecon.data.datamodule
+import mrirecon.models.cirim
+import mrirecon.models.rim
+import mrirecon.models.unet  # noqa: F401 (imported so that short class names are found)
+from mrirecon.data.datamodule import ReconstructionData
+from mrirecon.errors import CheckpointError
+from mrirecon.training.callbacks import BestModel, ValidationImages
+from mrirecon.training.module import ReconstructionModule
+from mrirecon.weights.checkpoint import load_checkpoint
+
+DESCRIPTION = """Train a reconstructor. --config takes a YAML file or the name of a shipped one (cirim, rim_gru, unet …);
+every field of it can be overridden on the command line. OUTPUT gets best.safetensors (the model with the best validation
+SSIM, for `mrirecon reconstruct --method`), last.ckpt (to resume with --ckpt_path), config.yaml and TensorBoard logs."""
+
+
+class TrainingCLI(LightningCLI):
+    """Adds where the results go, and what to start from."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """--output, --init, --ckpt_path."""
+        parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for all results")
+        parser.add_argument("--init", type=Path | None, default=None, help="checkpoint whose weights to start from")
+        parser.add_argument("--ckpt_path", type=Path | None, default=None, help="last.ckpt of a run to resume")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer, with results under --output."""
+        output: Path = self.config.output
+        network = self.config.model.model.as_dict()
+        # The model of the last finished epoch, to resume from; BestModel keeps the best one.
+        last = ModelCheckpoint(output, filename="last", enable_version_counter=False)
+        callbacks = [BestModel(output / "best.safetensors", network), ValidationImages(), last]
+        config = self.config_init.trainer
+        logger = TensorBoardLogger(output, name="", version="") if config.logger is None else config.logger
+        return super().instantiate_trainer(
+            **{**kwargs, "default_root_dir": output, "logger": logger, "callbacks": [*callbacks, *(config.callbacks or [])]}
+        )
+
+
+def train(arguments: list[str]) -> Path:
+    """Train as the command line `arguments` say and return the path of the best model.
+
+    Raises CheckpointError if --init or --ckpt_path do not fit, and SystemExit(2) for a wrong configuration.
+    """
+    cli = TrainingCLI(
+        ReconstructionModule,
+        ReconstructionData,
+        subclass_mode_data=True,
+        args=arguments,
+        run=False,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0},
+        parser_kwargs={"prog": "mrirecon train", "description": DESCRIPTION},
+    )
+    output: Path = cli.config.output
+    if cli.config.init is not None:
+        _start_from(cli.model, cli.config.init)
+    resume: Path | None = cli.config.ckpt_path
+    if resume is not None:
+        load_checkpoint(resume)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=None if resume is None else os.fspath(resume), weights_only=True)
+    return output / "best.safetensors"
+
+
+def _start_from(module: ReconstructionModule, path: Path) -> None:
+    checkpoint = load_checkpoint(path)
+    try:
+        module.model.load_state_dict(checkpoint.model.state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: holds another network than the one to train ({error}).") from error
