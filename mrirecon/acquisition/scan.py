@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrirecon.errors import InputError
-from mrirecon.physics.fourier import ifftc
 
 Axis = Literal["y", "x"]
+#: Rows and columns of k-space, half-open: ((y0, y1), (x0, x1)).
+Box = tuple[tuple[int, int], tuple[int, int]]
 
 #: A scan is prospectively undersampled if more than this share of the samples inside its acquired range is zero in all
 #: coils and slices. One stray zero is not undersampling.
@@ -34,7 +34,7 @@ class Header:
     """
 
     readout_axis: Axis | None = None
-    acquired: tuple[tuple[int, int], tuple[int, int]] | None = None
+    acquired: Box | None = None
     recon_size: tuple[int, int] | None = None
     fov_mm: tuple[float, float] | None = None
     slice_thickness_mm: float | None = None
@@ -54,13 +54,13 @@ class Survey:
         see k-space divided by it; images are multiplied by it again.
     sampled: bool (slices or 1, y, x), samples that are not zero in all coils; one mask for all slices where they agree.
     acquired: bounding box ((y0, y1), (x0, x1)) of the measured samples, half-open.
-    zero_share: share of never-sampled positions inside that box.
+    zero_share: share of positions inside that box that are not sampled, over the slices that hold data.
     dead_coils, empty_slices: indices of all-zero coils and slices.
     """
 
     scale: float
     sampled: NDArray[np.bool_]
-    acquired: tuple[tuple[int, int], tuple[int, int]]
+    acquired: Box
     zero_share: float
     dead_coils: list[int]
     empty_slices: list[int]
@@ -80,6 +80,7 @@ class Scan:
         that a Scan can cross process borders.
     stored_mask: bool (y, x) sampling mask that the file itself carries, or None.
     read_target: slice index → float32 (y, x) magnitude reference stored in the file, or None. target_name: its key.
+    stored_dtype: type of the samples in the file, for `mrirecon info`.
     notes: sentences about what is unknown or was assumed, for `mrirecon info`.
     """
 
@@ -91,6 +92,7 @@ class Scan:
     stored_mask: NDArray[np.bool_] | None = None
     read_target: Callable[[int], NDArray[np.float32]] | None = None
     target_name: str | None = None
+    stored_dtype: str = "complex64"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -130,6 +132,23 @@ class Scan:
         """One pass over the scan: scale, sampling, dead coils, empty slices. Memory holds one slice at a time."""
         return survey_scan(self)
 
+    @property
+    def acquired(self) -> Box:
+        """The range that was measured: as the header tells, and where it limits nothing, as the survey finds."""
+        if self.header.acquired is None:
+            return self.survey.acquired
+        (y, x), (height, width), (found_y, found_x) = self.header.acquired, self.shape[2:], self.survey.acquired
+        return (found_y if y == (0, height) else y), (found_x if x == (0, width) else x)
+
+    @property
+    def prospective(self) -> bool:
+        """Undersampled when it was acquired: so says the stored mask, or the zeros."""
+        if self.stored_mask is not None:
+            (y0, y1), (x0, x1) = self.acquired
+            if not self.stored_mask[y0:y1, x0:x1].all():
+                return True
+        return self.survey.prospective
+
 
 def survey_scan(scan: Scan) -> Survey:
     """Read every slice once and see what was measured. Raises InputError if nothing was."""
@@ -147,35 +166,36 @@ def survey_scan(scan: Scan) -> Survey:
         live_coils |= nonzero.any(axis=(1, 2))
         if not pattern.any():
             empty_slices.append(index)
-        block_images.append(_block_image(kspace))
+        block_images.append(block_image(kspace))
     if not union.any():
         raise InputError(f"{scan.path}: all samples are zero; there is nothing to reconstruct.")
     acquired = _bounding_box(union)
     (y0, y1), (x0, x1) = acquired
-    inside = union[y0:y1, x0:x1]
-    zero_share = 1 - inside.mean()
+    sampled = _per_slice_masks(patterns, union, empty_slices)
+    measured = sampled if len(sampled) == 1 else np.delete(sampled, empty_slices, axis=0)
     return Survey(
         scale=float(np.percentile(np.stack(block_images), 99)) or 1.0,
-        sampled=_per_slice_masks(patterns, union, empty_slices),
+        sampled=sampled,
         acquired=acquired,
-        zero_share=float(zero_share),
+        zero_share=float(1 - measured[:, y0:y1, x0:x1].mean()),
         dead_coils=np.flatnonzero(~live_coils).tolist(),
         empty_slices=empty_slices,
     )
 
 
-def _block_image(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
+def block_image(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Root-sum-of-squares image of the central block, on the block's own small grid, at the full image's intensity."""
     height, width = kspace.shape[-2:]
     rows = slice(max(height // 2 - SCALE_BLOCK // 2, 0), height // 2 + SCALE_BLOCK // 2)
     columns = slice(max(width // 2 - SCALE_BLOCK // 2, 0), width // 2 + SCALE_BLOCK // 2)
-    block = torch.from_numpy(np.ascontiguousarray(kspace[:, rows, columns]))
-    image = ifftc(block).abs().square().sum(dim=0).sqrt()
+    # Magnitudes need no shift of the image, and NumPy's transform spares `mrirecon info` the import of torch.
+    block = np.fft.ifft2(np.fft.ifftshift(kspace[:, rows, columns], axes=(1, 2)), norm="ortho")
+    image = np.linalg.norm(block, axis=0)
     # Orthonormal transforms of different sizes: the small grid's pixels are brighter by sqrt(pixel count ratio).
-    return (image * (block[0].numel() / (height * width)) ** 0.5).numpy()
+    return (image * (image.size / (height * width)) ** 0.5).astype(np.float32)
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _bounding_box(mask: NDArray[np.bool_]) -> Box:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 

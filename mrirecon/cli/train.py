@@ -1,7 +1,6 @@
 """`mrirecon train`: a training run through Lightning."""
 
 from mrirecon.cli.configs import with_config_paths
-from mrirecon.errors import EXIT_INTERRUPTED
 
 
 def run(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""From fully sampled slices to what a network is trained on: a Measurement and its target, with the same maps in both."""
+"""From fully sampled slices to what a network is trained on: a Measurement and its target, with one set of maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Example:
-    """measurement: what the network sees. target: complex (batch, y, x), Σ_c conj(S_c) F⁻¹ y_full. volumes: (batch,)."""
+    """measurement: what the network sees. target: complex (batch, y, x), Σ conj(S) F⁻¹ y_full. volumes: (batch,)."""
 
     measurement: Measurement
     target: Tensor

@@ -79,9 +79,9 @@ class VolumeSampler(Sampler[int]):
 class SimulatedData(ReconstructionData):
     """Scans simulated on the fly, new ones in every epoch.
 
-    images, labels: NIfTI magnitude volumes and label maps to simulate from, or folders of them; none = the built-in head
-    phantom. val_images, val_labels: other ones for validation; none = other phantom heads. scanner: ranges to draw from.
-    val_matrix: (readout, phase encodes) of validation slices. examples, val_examples: slices per epoch.
+    images, labels: NIfTI magnitude volumes and label maps to simulate from, or folders of them; none = the built-in
+    head phantom. val_images, val_labels: other ones for validation; none = other phantom heads. scanner: ranges to draw
+    from. val_matrix: (readout, phase encodes) of validation slices. examples, val_examples: slices per epoch.
     """
 
     def __init__(

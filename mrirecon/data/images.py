@@ -51,7 +51,7 @@ def label_map(path: Path) -> ImageSource:
     def draw(rng: np.random.Generator) -> NDArray[np.float32]:
         while True:
             axis = int(rng.integers(3))
-            plane = labels.take(int(rng.integers(labels.shape[axis])), axis=axis)
+            plane = np.take(labels, [int(rng.integers(labels.shape[axis]))], axis=axis).squeeze(axis)
             if (plane > 0).mean() > MIN_TISSUE:
                 return random_contrast(plane, rng)
 

@@ -64,7 +64,7 @@ def crop_field_of_view(kspace: Tensor, matrix: tuple[int, int], rng: np.random.G
     slices = []
     for have, want in zip(image.shape[-2:], matrix, strict=True):
         if want > have:
-            raise InputError(f"a matrix of {matrix[0]} × {matrix[1]} does not fit into slices of {tuple(image.shape[-2:])}")
+            raise InputError(f"a matrix of {matrix} does not fit into slices of {tuple(image.shape[-2:])}.")
         start = int(rng.integers(have - want + 1))
         slices.append(slice(start, start + want))
     return fftc(image[:, slices[0], slices[1]])

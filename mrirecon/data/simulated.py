@@ -17,6 +17,7 @@ from mrirecon.simulation.coils import coil_maps
 from mrirecon.simulation.noise import coil_noise
 from mrirecon.simulation.phase import smooth_phase
 
+
 @dataclass(frozen=True)
 class Scanner:
     """The ranges that simulated scans are drawn from, uniformly unless stated.
@@ -28,7 +29,7 @@ class Scanner:
 
     matrix: tuple[int, int] = (96, 192)
     coils: tuple[int, int] = (4, 12)
-    snr: tuple[float, float] = (8.0, 80.0)
+    snr: tuple[float, float] = (10.0, 100.0)
     undersampling: Undersampling = field(default_factory=Undersampling)
 
     def scan(self, image: NDArray[np.float32], rng: np.random.Generator) -> Slice:
@@ -63,7 +64,7 @@ class SimulatedSlices(Dataset[Slice]):
 
     def __getitem__(self, index: int) -> Slice:
         rng = np.random.default_rng((self.seed, index))
-        source = self.sources[rng.integers(len(self.sources))]
+        source = self.sources[int(rng.integers(len(self.sources)))]
         example = self.scanner.scan(source(rng), rng)
         return Slice(example.kspace, example.mask, volume=index)
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mrirecon.models.blocks.channels import to_channels, to_image
 from mrirecon.models.blocks.convolution import ReplicateConv2d
 from mrirecon.models.blocks.data_consistency import STEPS, DataConsistency, split_consistency
-from mrirecon.models.blocks.recurrent import CELLS, Unit
+from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
 
@@ -47,8 +47,27 @@ class RIMCascade(nn.Module):
         self.cell2 = CELLS[unit](channels, recurrent_kernel)
         self.conv3 = ReplicateConv2d(channels, 2, 3, bias=False)
         self.consistency = STEPS[explicit]()
-        # Untrained, the network leaves the image nearly as it is, so that many steps in a row do not blow up.
         nn.init.normal_(self.conv3.weight, std=1e-3)
+        if self.implicit:
+            self._start_as_gradient_descent()
+
+    def _start_as_gradient_descent(self) -> None:
+        """Untrained, a time step is x ← x − g: four features carry the parts of ±Re g and ±Im g through all layers.
+
+        Many steps in a row then neither blow up nor do nothing, and training begins at an iterative SENSE image.
+        """
+        carriers = [(part, sign) for part in (0, 1) for sign in (1, -1)]
+        if self.channels < len(carriers):
+            raise ValueError(f"a RIM needs at least {len(carriers)} channels, not {self.channels}")
+        with torch.no_grad():
+            self.conv1.weight[: len(carriers)] = 0
+            self.conv3.weight[:, : len(carriers)] = 0
+            for feature, (part, sign) in enumerate(carriers):
+                self.conv1.weight[feature, 2 + part, 2, 2] = sign
+                self.conv3.weight[part, feature, 1, 1] = -sign
+        identity_(self.conv2.weight, self.conv2.bias, len(carriers))
+        for cell in (self.cell1, self.cell2):
+            cell.hand_on(len(carriers))
 
     def forward(self, image: Tensor, operator: SenseOperator, hidden: Hidden | None) -> tuple[list[Tensor], Hidden]:
         """From `image` (batch, y, x) to the estimates of all time steps (in eval mode the last only) and the states."""

@@ -1,6 +1,6 @@
 """U-Net on the zero-filled, coil-combined image (fastMRI's baseline, arXiv 1811.08839).
 
-    x = U(A^H y), then one explicit data consistency step, if wanted
+x = U(A^H y), then one explicit data consistency step, if wanted
 """
 
 from typing import Literal
@@ -32,7 +32,9 @@ class UNet(Reconstructor):
     ):
         super().__init__()
         if image == "magnitude" and data_consistency != "none":
-            raise ValueError("a magnitude image has no phase, so it cannot be made consistent with k-space; use complex")
+            raise ValueError(
+                "a magnitude image has no phase, so it cannot be made consistent with k-space; use complex"
+            )
         if data_consistency not in STEPS:
             raise ValueError(f"a U-Net sees no gradient; its data consistency is one of {', '.join(STEPS)}")
         self.magnitude = image == "magnitude"

@@ -8,7 +8,7 @@ def coil_maps(shape: tuple[int, int], coils: int, rng: np.random.Generator) -> N
     """Random array of `coils` loops on a ring around the field of view: complex64 (coils, y, x), Σ|S|² = 1.
 
     Each loop is a magnetic dipole pointing at the object (law of Biot and Savart far from the loop, softened by the
-    loop's radius); its sensitivity is the transverse field B_x - i B_y. Positions, distances, heights, gains and phases vary.
+    loop's radius); its sensitivity is the transverse field B_x - i B_y. Positions, heights, gains and phases vary.
     """
     y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
     turn = rng.uniform(0, 2 * np.pi)

@@ -19,4 +19,4 @@ def coil_noise(
     # A circulant matrix with geometric fall-off is positive definite for coefficients below one half.
     mixing = np.linalg.cholesky(correlation ** separation.astype(float)).astype(np.float32)
     white = rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    return np.tensordot(mixing, white * np.float32(std / np.sqrt(2)), axes=1)
+    return np.tensordot(mixing, white * np.float32(std / np.sqrt(2)), axes=1).astype(np.complex64)

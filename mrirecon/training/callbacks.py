@@ -35,7 +35,9 @@ class BestModel(pl.Callback):
             if trainer.is_global_zero:
                 save_checkpoint(self.path, pl_module.model, self.config, self._card(trainer))  # type: ignore[arg-type]
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """A checkpoint to resume from can be reconstructed with as well."""
         checkpoint[FACTS] = facts_of(self.config, self._card(trainer))
 

@@ -28,7 +28,7 @@ class ReconstructionModule(pl.LightningModule):
         loss: Literal["l1", "mse"] = "l1",
         loss_weighting: Literal["per_step", "uniform"] = "per_step",
         ssim_share: float = 0.0,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 5e-4,
         warmup_steps: int = 100,
     ):
         super().__init__()
@@ -46,8 +46,8 @@ class ReconstructionModule(pl.LightningModule):
         weights = step_weights(self.model, len(estimates))
         if self.loss_weighting == "uniform":
             weights = torch.ones_like(weights)
-        weights = (weights / weights.sum()).tolist()
-        total = sum(w * self.loss(estimate, target) for w, estimate in zip(weights, estimates, strict=True))
+        shares = (weights / weights.sum()).tolist()
+        total = sum(share * self.loss(estimate, target) for share, estimate in zip(shares, estimates, strict=True))
         if self.ssim_share:
             data_range = target.abs().amax(dim=(-2, -1)).clamp_min(1e-6)
             structure = ssim_loss(estimates[-1], target, data_range)

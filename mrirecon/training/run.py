@@ -19,9 +19,10 @@ from mrirecon.training.callbacks import BestModel, ValidationImages
 from mrirecon.training.module import ReconstructionModule
 from mrirecon.weights.checkpoint import load_checkpoint
 
-DESCRIPTION = """Train a reconstructor. --config takes a YAML file or the name of a shipped one (cirim, rim_gru, unet …);
-every field of it can be overridden on the command line. OUTPUT gets best.safetensors (the model with the best validation
-SSIM, for `mrirecon reconstruct --method`), last.ckpt (to resume with --ckpt_path), config.yaml and TensorBoard logs."""
+DESCRIPTION = """Train a reconstructor. --config takes a YAML file or the name of a shipped one (cirim, rim_gru, unet,
+…); every field of it can be overridden on the command line. OUTPUT gets best.safetensors (the model with the best
+validation SSIM, for `mrirecon reconstruct --method`), last.ckpt (to resume with --ckpt_path), config.yaml and logs for
+TensorBoard."""
 
 
 class TrainingCLI(LightningCLI):
@@ -42,8 +43,9 @@ class TrainingCLI(LightningCLI):
         callbacks = [BestModel(output / "best.safetensors", network), ValidationImages(), last]
         config = self.config_init.trainer
         logger = TensorBoardLogger(output, name="", version="") if config.logger is None else config.logger
+        callbacks += config.callbacks or []
         return super().instantiate_trainer(
-            **{**kwargs, "default_root_dir": output, "logger": logger, "callbacks": [*callbacks, *(config.callbacks or [])]}
+            **{**kwargs, "default_root_dir": output, "logger": logger, "callbacks": callbacks}
         )
 
 
@@ -69,7 +71,8 @@ def train(arguments: list[str]) -> Path:
     resume: Path | None = cli.config.ckpt_path
     if resume is not None:
         load_checkpoint(resume)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=None if resume is None else os.fspath(resume), weights_only=True)
+    ckpt_path = None if resume is None else os.fspath(resume)
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
     return output / "best.safetensors"
 
 

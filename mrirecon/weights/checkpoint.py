@@ -1,7 +1,7 @@
 """Reading and writing of checkpoints.
 
-A checkpoint for use is one safetensors file; its metadata holds the network's class and arguments and the model card. The
-checkpoints that training writes to resume from (Lightning, `.ckpt`) carry the same facts and load as well.
+A checkpoint for use is one safetensors file; its metadata holds the network's class and arguments and the model card.
+The checkpoints that training writes to resume from (Lightning, `.ckpt`) carry the same facts and load as well.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrirecon import __version__
+from mrirecon.atomic import atomic_path
 from mrirecon.errors import CheckpointError
-from mrirecon.export.atomic import atomic_path
 from mrirecon.physics.measurement import Reconstructor
 
 MAX_BYTES = 4 * 2**30
@@ -50,7 +50,7 @@ def facts_of(config: Mapping[str, Any], card: str) -> str:
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: Mapping[str, Any], card: str) -> None:
-    """Write the model's weights with its config {"class_path", "init_args"} and card to a safetensors file, atomically."""
+    """Write weights, config {"class_path", "init_args"} and card of a model to a safetensors file, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={FACTS: facts_of(config, card)})
@@ -59,8 +59,8 @@ def save_checkpoint(path: Path, model: nn.Module, config: Mapping[str, Any], car
 def load_checkpoint(path: Path, allow_packages: Sequence[str] = ()) -> Checkpoint:
     """Load a safetensors or Lightning checkpoint that mrirecon wrote.
 
-    allow_packages: top-level packages, beside mrirecon, whose network classes may be instantiated. Raises CheckpointError,
-    with the reason, for everything that is not a whole, loadable checkpoint of ours.
+    allow_packages: top-level packages, beside mrirecon, whose network classes may be instantiated. Raises
+    CheckpointError, with the reason, for everything that is not a whole, loadable checkpoint of ours.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; 'cs' and 'cg-sense' need none.")

@@ -1,6 +1,7 @@
 """Convolutional recurrent cells: h' = cell(i, h) with input i and state h, both real (batch, channels, y, x).
 
 `*` is a convolution (zero-padded when wider than 1 × 1), `.` the element-wise product. W carry the biases, U have none.
+`hand_on(n)` sets the weights of the first n channels so that h' = i there (nearly so where a tanh lies between).
 """
 
 from typing import Literal
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 Unit = Literal["gru", "mgu", "indrnn"]
+
+#: Bias of a gate that is to stay shut: σ(−5) = 0.007.
+SHUT = -5.0
 
 
 class ConvGRU(nn.Module):
@@ -27,6 +31,14 @@ class ConvGRU(nn.Module):
         n = torch.tanh(torch.addcmul(w_n, r, u_n))
         return torch.lerp(n, h.to(n.dtype), z)
 
+    def hand_on(self, n: int) -> None:
+        _, w_z, w_n = self.w.weight.detach().chunk(3)
+        _, b_z, b_n = self.w.bias.detach().chunk(3)  # type: ignore[union-attr]
+        nn.init.zeros_(w_z[:n])
+        nn.init.constant_(b_z[:n], SHUT)
+        nn.init.zeros_(self.u.weight.detach().chunk(3)[2][:n])
+        identity_(w_n, b_n, n)
+
 
 class ConvMGU(nn.Module):
     """f = σ(W_f*i + U_f*h), c = tanh(W_c*i + f.(U_c*h)), h' = (1−f).c + f.h (Zhou et al. 2016, f for 1−f)."""
@@ -43,6 +55,14 @@ class ConvMGU(nn.Module):
         c = torch.tanh(torch.addcmul(w_c, f, u_c))
         return torch.lerp(c, h.to(c.dtype), f)
 
+    def hand_on(self, n: int) -> None:
+        w_f, w_c = self.w.weight.detach().chunk(2)
+        b_f, b_c = self.w.bias.detach().chunk(2)  # type: ignore[union-attr]
+        nn.init.zeros_(w_f[:n])
+        nn.init.constant_(b_f[:n], SHUT)
+        nn.init.zeros_(self.u.weight.detach().chunk(2)[1][:n])
+        identity_(w_c, b_c, n)
+
 
 class ConvIndRNN(nn.Module):
     """h' = ReLU(W*i + b + u.h) with one scalar u per channel (Li et al., arXiv 1803.04831)."""
@@ -50,12 +70,19 @@ class ConvIndRNN(nn.Module):
     def __init__(self, channels: int, kernel: int = 1):
         super().__init__()
         self.w = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
-        # Memories of every length at the start; growth over the few time steps of a RIM stays bounded for u ≤ 1.
+        # Memories of every length, but small states: with states of order 1, one optimiser step at a usual learning
+        # rate moves the image, over all time steps, by more than its own size, and training starts by killing units.
         self.u = nn.Parameter(torch.rand(channels))
+        nn.init.normal_(self.w.weight, std=1 / channels)
+        nn.init.zeros_(self.w.bias)  # type: ignore[arg-type]
 
     def forward(self, i: Tensor, h: Tensor) -> Tensor:
         w = self.w(i)
         return torch.addcmul(w, self.u.to(w.dtype)[:, None, None], h.to(w.dtype)).relu_()
+
+    def hand_on(self, n: int) -> None:
+        nn.init.zeros_(self.u.detach()[:n])
+        identity_(self.w.weight, self.w.bias, n)
 
 
 CELLS: dict[str, type[ConvGRU] | type[ConvMGU] | type[ConvIndRNN]] = {
@@ -63,3 +90,13 @@ CELLS: dict[str, type[ConvGRU] | type[ConvMGU] | type[ConvIndRNN]] = {
     "mgu": ConvMGU,
     "indrnn": ConvIndRNN,
 }
+
+
+def identity_(weight: Tensor, bias: Tensor | None, n: int) -> None:
+    """Make the first n outputs of a convolution equal to its first n inputs."""
+    centre = weight.shape[-1] // 2
+    with torch.no_grad():
+        weight[:n] = 0
+        weight[range(n), range(n), centre, centre] = 1
+        if bias is not None:
+            bias[:n] = 0

@@ -1,0 +1,149 @@
+"""What all files of named arrays have in common: choosing the array, reading one slice of it, and the Scan it makes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrirecon.acquisition.axes import Index, Layout, guessed_axes, named_axes, times
+from mrirecon.acquisition.scan import Header, Scan
+from mrirecon.errors import InputError, MrireconError, UsageError
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """Shape and type of an array in a file, before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def complex(self) -> bool:
+        """Complex, or a pair of floats (real, imaginary) as MATLAB writes it into HDF5."""
+        return self.dtype.kind == "c" or complex_pair(self.dtype) is not None
+
+    @property
+    def type_name(self) -> str:
+        return "complex pair" if complex_pair(self.dtype) else self.dtype.name
+
+    def __str__(self) -> str:
+        return f"{times(self.shape)} {self.type_name}"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file format that holds arrays by name.
+
+    arrays: lists them without reading them; a format with one nameless array calls it "".
+    read: part of an array. Both open the file anew and may raise anything on damaged files: call them in `reading`.
+    """
+
+    format: str
+    arrays: Callable[[Path], dict[str, StoredArray]]
+    read: Callable[[Path, str, Index], NDArray[Any]]
+
+    def scan(self, path: Path, key: str | None, axes: str | Sequence[str] | None, notes: tuple[str, ...] = ()) -> Scan:
+        """The Scan of the k-space under `key` (default: the only complex array)."""
+        with reading(path):
+            arrays = self.arrays(path)
+        key = choose_kspace(path, arrays, key)
+        shape = arrays[key].shape
+        layout = guessed_axes(shape, path) if axes is None else named_axes(axes, shape, path)
+        return Scan(
+            path=path,
+            format=self.format,
+            shape=layout.scan_shape(shape),
+            read_slice=SliceReader(path, key, layout, self.read),
+            header=Header(readout_axis=layout.readout_axis),
+            stored_dtype=arrays[key].type_name,
+            notes=layout.notes + notes,
+        )
+
+
+@dataclass(frozen=True)
+class SliceReader:
+    """Slice index → complex64 (coils, y, x). Holds no open file, so that it can cross process borders."""
+
+    path: Path
+    key: str
+    layout: Layout
+    read: Callable[[Path, str, Index], NDArray[Any]]
+
+    def __call__(self, index: int) -> NDArray[np.complex64]:
+        with reading(self.path, f"slice {index}"):
+            selected = self.read(self.path, self.key, self.layout.select(index))
+        return self.layout.arrange(as_complex64(selected))
+
+
+@contextmanager
+def reading(path: Path, part: str = "the file") -> Iterator[None]:
+    """Errors inside are the file's fault. File libraries raise almost anything on damaged bytes, so all is caught."""
+    try:
+        yield
+    except (MrireconError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: {part} cannot be read ({reason}). The file seems damaged or cut short; copy or export it again."
+        ) from error
+
+
+def choose_kspace(path: Path, arrays: dict[str, StoredArray], key: str | None) -> str:
+    """The array that is k-space: `key` if given, else the only complex one. Raises InputError with what there is."""
+    if key is None:
+        candidates = [name for name, array in arrays.items() if array.complex and len(array.shape) >= 2]
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise InputError(f"{path}: holds several complex arrays; choose one with --key: {listing(arrays)}.")
+        if len(arrays) != 1:
+            raise InputError(f"{path}: holds no complex array of k-space. It holds {listing(arrays)}.")
+        key = next(iter(arrays))
+    if "" in arrays and key:
+        raise UsageError(f"{path}: --key {key}: this format holds one array without a name; leave --key out.")
+    if key not in arrays:
+        raise InputError(f"{path}: holds no array '{key}'. It holds {listing(arrays)}.")
+    what = f"the array '{key}'" if key else "the array"
+    if arrays[key].dtype.kind == "O":
+        raise InputError(f"{path}: {what} holds objects, not numbers; save the k-space as an array of its own.")
+    if not arrays[key].complex:
+        raise InputError(
+            f"{path}: {what} ({arrays[key]}) is not complex, so it is not k-space; is it an image? "
+            "Complex k-space is needed; real and imaginary parts stored apart must be joined first."
+        )
+    return key
+
+
+def listing(arrays: dict[str, StoredArray], most: int = 12) -> str:
+    """The arrays of a file, for messages."""
+    names = [f"'{name}' ({array})" for name, array in list(arrays.items())[:most]]
+    rest = [f"{len(arrays) - most} more"] if len(arrays) > most else []
+    return ", ".join(names + rest) or "no arrays"
+
+
+def complex_pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:
+    """Field names of the real and imaginary part if the type is such a pair of floats."""
+    names = dtype.names or ()
+    if len(names) != 2:
+        return None
+    real, imag = names
+    if (real.lower(), imag.lower()) not in {("real", "imag"), ("re", "im"), ("r", "i")}:
+        return None
+    # In damaged HDF5 files the parts can overlap or be longer than the whole, and reading them would corrupt memory.
+    sound = dtype[real] == dtype[imag] and dtype[real].kind == "f" and dtype.itemsize == 2 * dtype[real].itemsize
+    return (real, imag) if sound else None
+
+
+def as_complex64(array: NDArray[Any]) -> NDArray[np.complex64]:
+    """Complex numbers or pairs → complex64. What is too large becomes infinite and is refused by `Scan.kspace`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if pair := complex_pair(array.dtype):
+            result = np.empty(array.shape, dtype=np.complex64)
+            result.real, result.imag = array[pair[0]], array[pair[1]]
+            return result
+        return array.astype(np.complex64)

@@ -1,0 +1,155 @@
+"""`mrirecon evaluate`: methods × masks × accelerations over a data set."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse.typing import PositiveInt
+
+from mrirecon.cli.configs import with_config_paths
+from mrirecon.cli.options import check_writable, torch_device
+from mrirecon.errors import InputError, UsageError
+from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
+from mrirecon.evaluation.report import describe, write_results
+from mrirecon.export.hdf5 import DISCLAIMER
+from mrirecon.physics.sampling import MASKS
+from mrirecon.reconstruction.methods import CLASSICAL, method_by_name
+from mrirecon.weights.checkpoint import shipped_models
+
+SCAN_SUFFIXES = (".h5", ".hdf5", ".mat", ".npy", ".npz")
+EXIT_SOME_FAILED = 3
+EXIT_ALL_FAILED = 4
+
+
+def run(argv: list[str]) -> int:
+    """Evaluate what `argv` asks for; 0 if all scans went through, 3 if some failed, 4 if all did."""
+    options = _parser().parse_args(with_config_paths(argv))
+    check_writable(options.output / "report.html")
+    device = torch_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    names = options.methods or ",".join([*CLASSICAL, *shipped_models()])
+    methods = [method_by_name(name, options.allow_package) for name in _listed(names)]
+    accelerations = _numbers(options.accelerations)
+    settings = [Setting(mask, r, options.acs) for mask in _listed(options.masks) for r in accelerations]
+    paths = _scan_files(options.data)
+    with progress() as show_progress:
+        evaluation = evaluate(
+            paths,
+            methods,
+            settings,
+            key=options.key,
+            axes=options.axes,
+            seed=options.seed,
+            max_slices=options.max_slices,
+            device=device,
+            progress=show_progress,
+        )
+    if not evaluation.rows:
+        return EXIT_ALL_FAILED
+    command = shlex.join(["mrirecon", "evaluate", *argv])
+    written = write_results(
+        options.output,
+        evaluation,
+        methods,
+        title="Reconstruction methods compared",
+        lead=describe(evaluation),
+        command=command,
+    )
+    show(evaluation, written)
+    return EXIT_SOME_FAILED if evaluation.failures else 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="mrirecon evaluate",
+        description="Undersample fully sampled scans, reconstruct them with each method, and score against the full "
+        "data. All methods see the same samples and the same coil maps. Writes results.csv (a row for each volume, "
+        "method and setting), summary.md, figures/ and report.html. Exit code 3: some scans failed; 4: all did. "
+        f"{DISCLAIMER}",
+    )
+    add = parser.add_argument
+    add("--config", action=ActionConfigFile, help="options from a YAML file, or a shipped one by name (evaluate)")
+    add("data", type=Path, nargs="+", metavar="DATA", help="fully sampled scans, or folders of them")
+    add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    add(
+        "--methods",
+        type=str | None,
+        metavar="A,B,…",
+        help="zero-filled, cg-sense, cs, names of shipped models, checkpoint files (default: all but the last)",
+    )
+    add("--masks", type=str, default="equispaced", metavar="A,B,…", help=f"kinds of masks: {', '.join(MASKS)}")
+    add("--accelerations", type=str, default="4", metavar="R,R,…", help="how many times fewer samples (default: 4)")
+    add("--acs", type=int | None, help="fully sampled central lines (default: each kind's own)")
+    add("--seed", type=int | None, help="seed of the masks (default: from each file's name)")
+    add("--max-slices", type=PositiveInt | None, help="only so many central slices of each scan (default: all)")
+    add("--key", type=str | None, help="name of the k-space array in the files, where there are several")
+    add("--axes", type=str | None, help="the arrays' axes in order, such as ky,kx,coil or slice,coil,ky,kx")
+    add("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
+    add("--threads", type=PositiveInt | None, help="CPU threads (default: PyTorch's choice, the number of cores)")
+    add(
+        "--allow-package",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="package beside mrirecon whose classes a checkpoint may use; only for packages you trust",
+    )
+    return parser
+
+
+def _listed(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in _listed(text)]
+    except ValueError:
+        raise UsageError(f"--accelerations {text}: give numbers separated by commas, such as 4,8.") from None
+
+
+def _scan_files(data: list[Path]) -> list[Path]:
+    """The files given, and those in the folders given, in order of their names."""
+    paths = []
+    for path in data:
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix in SCAN_SUFFIXES)
+            if not found:
+                raise InputError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}); give another folder.")
+            paths += found
+        else:
+            paths.append(path)
+    return paths
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A line on a terminal's stderr that says what is being done; nothing elsewhere."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        yield status.update
+
+
+def show(evaluation: Evaluation, written: list[Path]) -> None:
+    """Print the summary table and where the results are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    content = summary(evaluation.rows)
+    table = Table(title="median over volumes (range)" if evaluation.volumes > 1 else None)
+    for column in content.columns:
+        table.add_column(column, justify="left" if column in ("mask", "method") else "right", overflow="fold")
+    for row in content.rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no edge to fold the table at
+    console.print(table)
+    for path in written:
+        console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+    console.print(DISCLAIMER, highlight=False)

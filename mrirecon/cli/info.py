@@ -1,0 +1,207 @@
+"""`mrirecon info`: what a scan file holds, what would be done with it, and what is unknown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jsonargparse import ArgumentParser
+
+from mrirecon.acquisition.axes import times
+from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.scan import Scan
+
+#: Real k-space has over 80 % of its energy in the central quarter of rows and columns, an image less than 20 %.
+LEAST_CENTRAL_ENERGY = 0.4
+
+
+def run(argv: list[str]) -> int:
+    """Print the facts of the scan that `argv` names; returns the exit code."""
+    options = _parser().parse_args(argv)
+    facts = scan_facts(open_scan(options.scan, options.key, options.axes))
+    print(json.dumps(facts) if options.json else _text(facts))
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="mrirecon info",
+        description="Print what a scan file holds, what would be done with it, and what is unknown. The format is "
+        "recognised by the file's content. Names, birth dates and other personal data are never read.",
+    )
+    add = parser.add_argument
+    add("scan", type=Path, metavar="SCAN", help="k-space: fastMRI or plain HDF5, .npy, .npz, or MATLAB .mat")
+    add("--key", type=str | None, help="name of the k-space array in the file, where there are several")
+    add(
+        "--axes",
+        type=str | None,
+        help="the array's axes in order, such as ky,kx,coil or slice,coil,ky,kx, of: slice, coil, y or ky, x or kx, or "
+        "readout and phase instead of y and x; MATLAB arrays in MATLAB's order (default: the format's own order, or "
+        "a guess that is noted)",
+    )
+    add("--json", action="store_true", help="print one JSON object on stdout instead of text")
+    return parser
+
+
+def scan_facts(scan: Scan) -> dict[str, Any]:
+    """Everything `mrirecon info` says, ready for JSON. Reads the k-space once."""
+    header, survey = scan.header, scan.survey
+    acquired_y, acquired_x = scan.acquired
+    facts: dict[str, Any] = {
+        "file": str(scan.path),
+        "format": scan.format,
+        "slices": scan.slices,
+        "coils": scan.coils,
+        "matrix": scan.shape[2:],
+        "dtype": scan.stored_dtype,
+        "readout_axis": header.readout_axis,
+        "acquired": {"y": acquired_y, "x": acquired_x, "from": "header" if header.acquired else "zeros"},
+        "sampling": _sampling_facts(scan),
+        "contrast": header.contrast,
+        "field_strength_t": header.field_strength_t,
+        "tr_ms": header.tr_ms,
+        "te_ms": header.te_ms,
+        "ti_ms": header.ti_ms,
+        "flip_angle_deg": header.flip_angle_deg,
+        "recon_size": header.recon_size,
+        "fov_mm": header.fov_mm,
+        "voxel_mm": _voxel_mm(scan),
+        "slice_thickness_mm": header.slice_thickness_mm,
+        "scale": survey.scale,
+        "dead_coils": survey.dead_coils,
+        "empty_slices": survey.empty_slices,
+        "target": scan.target_name,
+        "notes": list(scan.notes),
+    }
+    central_energy = _central_energy(scan)
+    if central_energy < LEAST_CENTRAL_ENERGY:
+        facts["notes"].append(
+            f"Only {central_energy:.0%} of the energy lies in the centre of the array, k-space has over 80 % there: is "
+            "this an image, or k-space with its zero frequency in the corner?"
+        )
+    facts["would_do"] = _plan(facts["sampling"], scan)
+    facts["unknown"] = _unknown(facts)
+    return facts
+
+
+def _sampling_facts(scan: Scan) -> dict[str, Any]:
+    if not scan.prospective:
+        # All that follows from full sampling is known without the import of torch, which takes seconds.
+        (y0, y1), (x0, x1) = scan.acquired
+        return {"prospective": False, "source": "fully sampled", "acceleration": 1.0, "acs": (y1 - y0, x1 - x0)}
+    from mrirecon.acquisition.sampling import sampling_of
+    from mrirecon.physics.coils import calibration_width
+
+    sampling = sampling_of(scan)
+    mask = sampling.mask[_middle_slice(scan) % len(sampling.mask)]
+    return {
+        "prospective": True,
+        "source": sampling.source,
+        "acceleration": round(sampling.acceleration, 3),
+        "acs": calibration_width(mask),
+    }
+
+
+def _middle_slice(scan: Scan) -> int:
+    """The middle one of the slices that hold data."""
+    measured = [index for index in range(scan.slices) if index not in scan.survey.empty_slices]
+    return measured[len(measured) // 2]
+
+
+def _central_energy(scan: Scan) -> float:
+    """Share of the middle slice's energy in the central quarter of rows and columns."""
+    energy = np.square(np.abs(scan.kspace(_middle_slice(scan)), dtype=np.float64)).sum(axis=0)
+    (height, width), (rows, columns) = energy.shape, (-(-n // 4) for n in energy.shape)
+    top, left = height // 2 - rows // 2, width // 2 - columns // 2
+    return float(energy[top : top + rows, left : left + columns].sum() / energy.sum())
+
+
+def _voxel_mm(scan: Scan) -> tuple[float, float] | None:
+    fov, size = scan.header.fov_mm, scan.header.recon_size
+    return (fov[0] / size[0], fov[1] / size[1]) if fov and size else None
+
+
+def _plan(sampling: dict[str, Any], scan: Scan) -> list[str]:
+    if sampling["prospective"]:
+        first = f"Sampling: {sampling['source']}; the scan cannot be scored, as its missing samples are not known."
+    else:
+        first = "Sampling: all samples are used; --undersample KIND or --mask FILE drops some and scores the result."
+    if scan.coils == 1:
+        maps = "Coil maps: none are needed for one coil."
+    elif min(sampling["acs"]):
+        maps = f"Coil maps: by ESPIRiT, from the fully sampled centre of {times(sampling['acs'])} (y × x)."
+    else:
+        maps = "Coil maps: the centre is not fully sampled, so they must be given (--maps FILE)."
+    return [first, maps, "Method: the shipped network if there is one, else compressed sensing; --method chooses."]
+
+
+def _unknown(facts: dict[str, Any]) -> list[str]:
+    names = {
+        "readout_axis": "readout axis (line masks take it as y)",
+        "contrast": "contrast",
+        "field_strength_t": "field strength",
+        "tr_ms": "TR",
+        "te_ms": "TE",
+        "voxel_mm": "voxel size",
+        "slice_thickness_mm": "slice thickness",
+        "target": "reference image",
+    }
+    return [text for key, text in names.items() if facts[key] is None] + ["position and orientation of the slices"]
+
+
+def _text(facts: dict[str, Any]) -> str:
+    (rows, columns), sampling = facts["matrix"], facts["sampling"]
+    (y0, y1), (x0, x1) = facts["acquired"]["y"], facts["acquired"]["x"]
+    timing = [
+        f"{name} {facts[key]:g} {unit}"
+        for name, key, unit in (
+            ("TR", "tr_ms", "ms"),
+            ("TE", "te_ms", "ms"),
+            ("TI", "ti_ms", "ms"),
+            ("flip angle", "flip_angle_deg", "°"),
+            ("field", "field_strength_t", "T"),
+        )
+        if facts[key] is not None
+    ]
+    image = [
+        f"{name} {_rounded(facts[key])} {unit}"
+        for name, key, unit in (
+            ("matrix", "recon_size", "(y × x)"),
+            ("field of view", "fov_mm", "mm"),
+            ("voxel", "voxel_mm", "mm"),
+        )
+        if facts[key] is not None
+    ]
+    if sampling["prospective"]:
+        measured = (
+            f"undersampled when acquired ({sampling['source']}): acceleration {sampling['acceleration']:.2f}, "
+            f"fully sampled centre {times(sampling['acs'])} (y × x)"
+        )
+    else:
+        measured = "fully sampled"
+    table = {
+        "file": facts["file"],
+        "format": facts["format"],
+        "k-space": f"slices {facts['slices']} × coils {facts['coils']} × y {rows} × x {columns}, {facts['dtype']}",
+        "readout axis": facts["readout_axis"] or "unknown",
+        "acquired": f"rows {y0} to {y1 - 1}, columns {x0} to {x1 - 1} (from {facts['acquired']['from']})",
+        "sampling": measured,
+        "contrast": facts["contrast"],
+        "sequence": ", ".join(timing),
+        "image": ", ".join(image),
+        "slice thickness": f"{facts['slice_thickness_mm']:g} mm" if facts["slice_thickness_mm"] else None,
+        "scale": f"{facts['scale']:.4g} (methods see k-space divided by it)",
+        "dead coils": ", ".join(map(str, facts["dead_coils"])),
+        "empty slices": ", ".join(map(str, facts["empty_slices"])),
+        "reference": facts["target"],
+    }
+    lines = [f"{name:<17}{value}" for name, value in table.items() if value]
+    lines += ["", "would be done", *(f"  - {sentence}" for sentence in facts["would_do"])]
+    lines += ["", "unknown", f"  {', '.join(facts['unknown'])}"]
+    if facts["notes"]:
+        lines += ["", "notes", *(f"  - {sentence}" for sentence in facts["notes"])]
+    return "\n".join(lines)
+
+
+def _rounded(sizes: tuple[float, ...]) -> str:
+    return " × ".join(f"{size:.4g}" for size in sizes)

@@ -1,0 +1,334 @@
+"""Runs methods × settings over scans. Within a setting every method sees the same samples and the same maps."""
+
+import csv
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrirecon import __version__, metrics
+from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.sampling import Sampling, undersample
+from mrirecon.acquisition.scan import Scan
+from mrirecon.atomic import atomic_path
+from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.errors import InputError
+from mrirecon.physics.coils import calibration_width
+from mrirecon.physics.measurement import Measurement
+from mrirecon.physics.sampling import SamplingMask, mask_by_name
+from mrirecon.reconstruction.methods import Method
+from mrirecon.reconstruction.pipeline import centre_crop, measure, reconstruct_slice
+
+log = logging.getLogger("mrirecon")
+
+Volume = NDArray[np.float32]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to undersample: kind of mask, asked acceleration, fully sampled centre (None = the kind's default)."""
+
+    mask: str
+    acceleration: float
+    acs: int | None = None
+
+    def sampling_mask(self) -> SamplingMask:
+        return mask_by_name(self.mask, self.acceleration, self.acs)
+
+    def __str__(self) -> str:
+        return f"{self.mask} {self.acceleration:g}×"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one method on one volume in one setting. Its fields are the columns of the CSV.
+
+    acceleration is the achieved one, acs the width in lines of the fully sampled centre (its narrower side).
+    nmse, psnr (dB), ssim: fastMRI's definitions over the whole volume, of magnitudes, inside the support of the maps,
+    against the fully sampled coil combination with the same maps, in the field of view that the header reconstructs.
+    hfen: error of the Laplacian of Gaussian (σ 1.5). complex_nmse: of the complex images. *_rss: against the file's
+    own `reconstruction_rss`, without a support; None where the file has none. seconds: whole volume, method alone
+    (reading and maps excluded). simulated: what the file says of its origin: yes, no, or unknown.
+    """
+
+    volume: str
+    method: str
+    mask: str
+    acceleration_asked: float
+    acceleration: float
+    acs: int
+    seed: int | None
+    slices: int
+    nmse: float
+    psnr: float
+    ssim: float
+    hfen: float
+    complex_nmse: float
+    nmse_rss: float | None
+    psnr_rss: float | None
+    ssim_rss: float | None
+    seconds: float
+    seconds_per_slice_median: float
+    device: str
+    simulated: str
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Example:
+    """The central slice of one volume, for figures: magnitudes (y, x), the support, the mask, and the volume's rows."""
+
+    volume: str
+    setting: Setting
+    slice_index: int
+    reference: Volume
+    support: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    images: dict[str, Volume]
+    rows: dict[str, Row]
+
+
+@dataclass
+class Evaluation:
+    """All rows, one example per setting (of the first volume that went through), and why other volumes failed."""
+
+    rows: list[Row] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    failures: dict[Path, str] = field(default_factory=dict)
+    volumes: int = 0
+
+
+def evaluate(
+    paths: Iterable[Path],
+    methods: Sequence[Method],
+    settings: Sequence[Setting],
+    *,
+    key: str | None = None,
+    axes: str | None = None,
+    seed: int | None = None,
+    max_slices: int | None = None,
+    device: torch.device | None = None,
+    progress: Progress = lambda text: None,
+) -> Evaluation:
+    """Evaluate every method on every scan in every setting; a scan that fails is recorded and the rest goes on.
+
+    key, axes: passed to `open_scan`. seed: of the masks; None derives it from each file's name. max_slices: evaluate
+    only that many central slices of each scan. progress: called with a line of text as the work goes on.
+    Raises UsageError for a mask that does not exist, before any work.
+    """
+    for setting in settings:
+        setting.sampling_mask()
+    device = device or torch.device("cpu")
+    for method in methods:
+        method.reconstructor.to(device)
+        _warm_up(method, device)
+    evaluation = Evaluation()
+    for path in paths:
+        try:
+            scan = central_slices(open_scan(path, key, axes), max_slices)
+            results = [evaluate_scan(scan, s, methods, seed=seed, device=device, progress=progress) for s in settings]
+        except Exception as error:  # one bad scan, for whatever reason, does not cost the others
+            evaluation.failures[path] = str(error)
+            log.warning("%s", error if str(path.name) in str(error) else f"{path}: {error}")
+            continue
+        if not evaluation.volumes:
+            evaluation.examples = results
+        evaluation.rows += [row for example in results for row in example.rows.values()]
+        evaluation.volumes += 1
+    return evaluation
+
+
+def central_slices(scan: Scan, count: int | None) -> Scan:
+    """The scan reduced to its `count` central slices (all, if None or more than there are)."""
+    if count is None or count >= scan.slices:
+        return scan
+    first = (scan.slices - count) // 2
+    target = scan.read_target
+    return replace(
+        scan,
+        shape=(count, *scan.shape[1:]),
+        read_slice=lambda index: scan.read_slice(first + index),
+        read_target=target and (lambda index: target(first + index)),
+    )
+
+
+def evaluate_scan(
+    scan: Scan,
+    setting: Setting,
+    methods: Sequence[Method],
+    *,
+    seed: int | None,
+    device: torch.device,
+    progress: Progress = lambda text: None,
+) -> Example:
+    """Undersample one scan, reconstruct it with each method, and score. Only magnitude volumes stay in memory.
+
+    Raises UsageError if the scan is undersampled already, InputError if it cannot be read.
+    """
+    sampling = undersample(scan, setting.sampling_mask(), seed)
+    slices, crop = scan.slices, scan.header.recon_size
+    size = centre_crop(sampling.mask[0], crop).shape
+    reference: Volume = np.zeros((slices, *size), np.float32)
+    support = np.zeros((slices, *size), bool)
+    estimates = {method.name: np.zeros_like(reference) for method in methods}
+    seconds: dict[str, list[float]] = {method.name: [] for method in methods}
+    complex_error = dict.fromkeys(estimates, 0.0)
+    for data in measure(scan, sampling, device=device):
+        progress(f"{scan.path.name} · {setting} · slice {data.index + 1} of {slices}")
+        if data.reference is None:
+            raise InputError(f"{scan.path}: has no fully sampled k-space to compare with.")
+        reference_image = centre_crop(data.reference, crop)
+        reference[data.index] = reference_image.abs().cpu()
+        support[data.index] = centre_crop(data.support, crop).cpu()
+        for method in methods:
+            start = _clock(device)
+            whole_image = reconstruct_slice(method.reconstructor, data)
+            seconds[method.name].append(_clock(device) - start)
+            image = centre_crop(whole_image, crop)
+            estimates[method.name][data.index] = image.abs().cpu()
+            complex_error[method.name] += float((image - reference_image).abs().square().sum())
+    energy = float(np.square(reference, dtype=np.float64).sum())
+    rows = {}
+    for method in methods:
+        name, estimate = method.name, estimates[method.name]
+        nmse_rss, psnr_rss, ssim_rss = _against_rss(scan, estimate)
+        rows[name] = Row(
+            volume=scan.path.name,
+            method=name,
+            mask=setting.mask,
+            acceleration_asked=setting.acceleration,
+            acceleration=sampling.acceleration,
+            acs=min(calibration_width(sampling.mask[0])),
+            seed=seed,
+            slices=slices,
+            nmse=metrics.nmse(reference, estimate),
+            psnr=metrics.psnr(reference, estimate, support),
+            ssim=metrics.ssim(reference, estimate, support),
+            hfen=metrics.hfen(reference, estimate, support),
+            complex_nmse=complex_error[name] / energy,
+            nmse_rss=nmse_rss,
+            psnr_rss=psnr_rss,
+            ssim_rss=ssim_rss,
+            seconds=sum(seconds[name]),
+            seconds_per_slice_median=float(np.median(seconds[name])),
+            device=_device_name(device, method),
+            simulated=_simulated(scan.path),
+        )
+    middle = (slices - 1) // 2
+    return Example(
+        volume=scan.path.name,
+        setting=setting,
+        slice_index=middle,
+        reference=reference[middle],
+        support=support[middle],
+        mask=_mask_of_slice(sampling, middle),
+        images={name: estimate[middle] for name, estimate in estimates.items()},
+        rows=rows,
+    )
+
+
+def _warm_up(method: Method, device: torch.device) -> None:
+    """Libraries load at first use, for seconds that are not the method's."""
+    ones = torch.ones(1, 1, 64, 64, dtype=torch.complex64, device=device)
+    measurement = Measurement(kspace=ones, mask=torch.ones_like(ones, dtype=torch.bool), sensitivities=ones)
+    with suppress(Exception), torch.inference_mode():  # what cannot be done with this, scans will show
+        method.reconstructor(measurement)
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _device_name(device: torch.device, method: Method) -> str:
+    """Where the method really ran: compressed sensing never leaves the CPU."""
+    if device.type == "cuda" and not isinstance(method.reconstructor, CompressedSensing):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)}"
+
+
+def _mask_of_slice(sampling: Sampling, index: int) -> NDArray[np.bool_]:
+    return sampling.mask[index % len(sampling.mask)].cpu().numpy()
+
+
+def _against_rss(scan: Scan, estimate: Volume) -> tuple[float | None, float | None, float | None]:
+    """NMSE, PSNR and SSIM against the file's own root-sum-of-squares reference, in its units; None without one."""
+    if scan.read_target and scan.target_name == "reconstruction_rss":
+        target = np.stack([scan.read_target(index) for index in range(scan.slices)])
+        if target.shape == estimate.shape:
+            image = estimate * scan.survey.scale
+            return metrics.nmse(target, image), metrics.psnr(target, image), metrics.ssim(target, image)
+    return None, None, None
+
+
+def _simulated(path: Path) -> str:
+    """What the provenance in the file says: yes, no, or unknown."""
+    if not h5py.is_hdf5(path):
+        return "unknown"
+    with h5py.File(path) as file:
+        try:
+            provenance = json.loads(file.attrs.get("provenance", "{}"))
+        except (TypeError, ValueError):  # somebody else's attribute of that name
+            return "unknown"
+    simulated = provenance.get("simulated") if isinstance(provenance, dict) else None
+    return "yes" if simulated is True else "no" if simulated is False else "unknown"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as one tidy table; the file appears whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [column.name for column in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, ready for the terminal, Markdown or HTML."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+#: Metric → (heading, format). Shown in this order.
+SHOWN = {
+    "ssim": ("SSIM ↑", ".3f"),
+    "psnr": ("PSNR (dB) ↑", ".1f"),
+    "nmse": ("NMSE ↓", ".4f"),
+    "hfen": ("HFEN ↓", ".3f"),
+    "seconds_per_slice_median": ("s / slice", ".2f"),
+}
+
+
+def summary(rows: Sequence[Row]) -> Table:
+    """Median over volumes with the range in brackets, and n, for each method in each setting."""
+    groups: dict[tuple[str, float, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.mask, row.acceleration_asked, row.method), []).append(row)
+    columns = ["mask", "acceleration", "method", *(heading for heading, _ in SHOWN.values()), "n"]
+    lines = []
+    for (mask, _, method), group in groups.items():
+        values = [_median_and_range([getattr(row, name) for row in group], form) for name, (_, form) in SHOWN.items()]
+        achieved = _median_and_range([row.acceleration for row in group], ".2f")
+        lines.append([mask, f"{achieved}×", method, *values, str(len(group))])
+    return Table(columns, lines)
+
+
+def _median_and_range(values: Sequence[float], form: str) -> str:
+    low, middle, high = (format(value, form) for value in (min(values), np.median(values), max(values)))
+    return middle if low == high else f"{middle} ({low}–{high})"

@@ -1,0 +1,158 @@
+"""Comparison pictures: reference, each method, a detail, and error maps; one window and one error scale for all."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrirecon.atomic import atomic_path
+from mrirecon.evaluation.evaluate import Example, Volume
+from mrirecon.export.hdf5 import DISCLAIMER
+
+Picture = NDArray[np.uint8]
+
+REFERENCE = "fully sampled"
+LABELS = {"cs": "compressed sensing", "cg-sense": "CG-SENSE"}
+#: Tiles are interpolated to at least this many pixels, as a viewing station does, so that no pixel blocks show.
+TILE_PIXELS = 512
+#: The detail is this share of the picture's width and height.
+DETAIL_SHARE = 0.25
+DETAIL_COLOUR = (255, 200, 40)
+ERROR_FACTORS = (1, 2, 3, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Tiles of one Example as uint8 pictures, grey (y, x) or RGB (y, x, 3).
+
+    images, details: by column, the reference first. errors: by method.
+    Errors are shown times `error_factor`: the brightest colour is the white of the images divided by it.
+    """
+
+    images: dict[str, Picture]
+    details: dict[str, Picture]
+    errors: dict[str, Picture]
+    mask: Picture
+    error_factor: int
+
+
+def label(name: str) -> str:
+    """A method's name as a heading: checkpoints by their file name, abbreviations in full."""
+    return LABELS.get(name, Path(name).name)
+
+
+def mask_label(name: str) -> str:
+    """A mask's name as text: gaussian2d → Gaussian 2D."""
+    text = re.sub(r"([12])d$", r" \1D", name.replace("_", " "))
+    return text[0].upper() + text[1:]
+
+
+def panels(example: Example) -> Panels:
+    """Crop to the object; choose one window, one detail and one error scale, all but the last from the reference.
+
+    White is the 99.8th percentile of the inner part, as one reads a brain, so that bright scalp saturates.
+    """
+    rows, columns = _object_box(example.support)
+    inside = example.support[rows, columns]
+    images = {name: image[rows, columns] for name, image in {REFERENCE: example.reference, **example.images}.items()}
+    reference = images[REFERENCE]
+    inner = _inner_part(inside)
+    white = float(np.percentile(reference[inner], 99.8)) if inner.any() else 1.0
+    errors = {name: np.abs(images[name] - reference) for name in example.images}
+    # The scale suits the method in the middle: worse ones saturate, better ones stay dark.
+    typical = np.median([np.percentile(error[inside], 99) for error in errors.values()]) if inside.any() else 0
+    factor = max((f for f in ERROR_FACTORS if f * typical <= white), default=1)
+    detail_rows, detail_columns = detail_box(reference, inner)
+    zoom = -(-TILE_PIXELS // max(reference.shape))
+    detail_zoom = round(zoom / DETAIL_SHARE)
+    tiles = {name: _grey(image / white, zoom) for name, image in images.items()}
+    tiles[REFERENCE] = _outlined(tiles[REFERENCE], detail_rows, detail_columns, zoom)
+    return Panels(
+        images=tiles,
+        details={n: _grey(image[detail_rows, detail_columns] / white, detail_zoom) for n, image in images.items()},
+        errors={name: _heat(factor * error / white, zoom) for name, error in errors.items()},
+        mask=_grey(np.kron(example.mask, np.full((2, 2), 0.8)).astype(np.float32), 1),
+        error_factor=factor,
+    )
+
+
+def _object_box(support: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that hold the object, with a margin of 3 % of the picture; everything if it is empty."""
+    if not support.any():
+        return slice(None), slice(None)
+    margin = round(0.03 * max(support.shape))
+    used = (np.flatnonzero(support.any(axis=1)), np.flatnonzero(support.any(axis=0)))
+    rows, columns = (slice(max(u[0] - margin, 0), u[-1] + 1 + margin) for u in used)
+    return rows, columns
+
+
+def _inner_part(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The object without its rim, a quarter of its depth: scalp and fat are bright and sharp, but not what matters."""
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    return depth > 0.25 * depth.max()
+
+
+def detail_box(reference: Volume, inner: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The window with the most fine structure of the reference in the inner part; no method's image has a say in it."""
+    height, width = (max(round(DETAIL_SHARE * n), 1) for n in reference.shape)
+    fine = np.abs(ndimage.gaussian_laplace(reference, 1.0)) * inner
+    score = ndimage.uniform_filter(fine, (height, width), mode="constant")
+    row, column = np.unravel_index(score.argmax(), score.shape)
+    top = int(np.clip(row - height // 2, 0, reference.shape[0] - height))
+    left = int(np.clip(column - width // 2, 0, reference.shape[1] - width))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _grey(image: Volume, zoom: int) -> Picture:
+    """Window 0 … 1 to grey levels, interpolated by `zoom`."""
+    large = ndimage.zoom(image, zoom, order=3) if zoom > 1 else image
+    return (255 * large.clip(0, 1)).astype(np.uint8)
+
+
+def _heat(error: Volume, zoom: int) -> Picture:
+    from matplotlib import colormaps
+
+    return (255 * colormaps["inferno"](ndimage.zoom(error, zoom, order=1).clip(0, 1))[..., :3]).astype(np.uint8)
+
+
+def _outlined(tile: Picture, rows: slice, columns: slice, zoom: int) -> Picture:
+    """The grey tile in RGB, with a coloured box around those rows and columns of the image before zooming."""
+    top, bottom, left, right = (zoom * edge for edge in (rows.start, rows.stop, columns.start, columns.stop))
+    width = 2
+    framed = np.repeat(tile[..., None], 3, axis=-1)
+    framed[top : top + width, left:right] = framed[bottom - width : bottom, left:right] = DETAIL_COLOUR
+    framed[top:bottom, left : left + width] = framed[top:bottom, right - width : right] = DETAIL_COLOUR
+    return framed
+
+
+def save_comparison(path: Path, example: Example) -> None:
+    """Write the comparison of one Example as a picture file (PNG, PDF, … by suffix)."""
+    from matplotlib.figure import Figure
+
+    tiles = panels(example)
+    names = list(tiles.images)
+    height, width = tiles.images[REFERENCE].shape[:2]
+    figure = Figure(figsize=(2.7 * len(names), 8.1 * height / width + 1.3), dpi=160, layout="constrained")
+    axes = figure.subplots(3, len(names), squeeze=False)
+    for column, name in zip(axes.T, names, strict=True):
+        row = example.rows.get(name)
+        scores = f"SSIM {row.ssim:.3f} · PSNR {row.psnr:.1f} dB" if row else f"slice {example.slice_index + 1}"
+        column[0].set_title(f"{label(name)}\n{scores}", fontsize=10)
+        bottom = tiles.errors.get(name, tiles.mask)
+        for axis, tile in zip(column, (tiles.images[name], tiles.details[name], bottom), strict=True):
+            axis.imshow(tile, cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[], frame_on=False)
+    axes[2, 0].set_xlabel("sampled k-space", fontsize=10)
+    for axis in axes[2, 1:]:
+        axis.set_xlabel(f"|error| × {tiles.error_factor}", fontsize=10)
+    achieved = next(iter(example.rows.values())).acceleration
+    figure.suptitle(f"{example.volume} · {mask_label(example.setting.mask)}, {achieved:.2f}×", fontsize=11)
+    figure.supxlabel(
+        f"All error maps on one scale: brightest = {100 / tiles.error_factor:.0f} % of the images' white. {DISCLAIMER}",
+        fontsize=8,
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)

@@ -1,0 +1,60 @@
+"""Methods by the names that people type: classical ones, shipped models, checkpoint files."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrirecon.classical.cg_sense import CGSense
+from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.classical.zero_filled import ZeroFilled
+from mrirecon.errors import CheckpointError, UsageError
+from mrirecon.physics.measurement import Reconstructor
+from mrirecon.weights.checkpoint import load_checkpoint, shipped_models
+
+CLASSICAL: dict[str, type[Reconstructor]] = {
+    "zero-filled": ZeroFilled,
+    "cg-sense": CGSense,
+    "cs": CompressedSensing,
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A reconstructor, ready to use (eval mode, CPU), and where it comes from.
+
+    config: class_path and init_args it was built from. sha256: of the checkpoint; None for classical methods.
+    """
+
+    name: str
+    reconstructor: Reconstructor
+    config: dict[str, Any]
+    sha256: str | None = None
+
+
+def default_method() -> str:
+    """The first shipped model; compressed sensing if none is shipped."""
+    return next(iter(shipped_models()), "cs")
+
+
+def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
+    """The method called `name`: zero-filled, cg-sense, cs, a shipped model, or the path of a checkpoint.
+
+    allow_packages: packages beside mrirecon whose classes a checkpoint's config may name.
+    Raises UsageError for an unknown name, CheckpointError for a checkpoint that is missing, damaged, or not ours.
+    """
+    if name in CLASSICAL:
+        kind = CLASSICAL[name]
+        defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+        class_path = f"{kind.__module__}.{kind.__qualname__}"
+        return Method(name, kind().eval(), {"class_path": class_path, "init_args": defaults})
+    shipped = shipped_models()
+    path = shipped.get(name, Path(name))
+    if not path.is_file():
+        if path.suffix or len(path.parts) > 1:
+            raise CheckpointError(f"{path}: there is no such checkpoint file; check the path.")
+        choices = ", ".join([*CLASSICAL, *shipped])
+        raise UsageError(f"there is no method '{name}'; choose one of {choices}, or give a checkpoint file.")
+    checkpoint = load_checkpoint(path, allow_packages)
+    return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256)

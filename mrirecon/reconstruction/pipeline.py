@@ -1,0 +1,136 @@
+"""A whole scan as a stream: each slice is read, undersampled, given coil maps, reconstructed and let go again."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mrirecon.acquisition.axes import times
+from mrirecon.acquisition.containers import listing, reading
+from mrirecon.acquisition.detection import container_of
+from mrirecon.acquisition.sampling import Sampling
+from mrirecon.acquisition.scan import Scan
+from mrirecon.errors import InputError, MrireconError
+from mrirecon.physics.coils import espirit
+from mrirecon.physics.fourier import ifftc
+from mrirecon.physics.measurement import Measurement, Reconstructor
+
+log = logging.getLogger("mrirecon")
+
+#: Axes of an array of coil maps, by their number.
+MAP_AXES = {3: "coil,y,x", 4: "slice,coil,y,x"}
+
+
+@dataclass(frozen=True)
+class SliceData:
+    """One slice, ready for a method, in units of the scan's scale (k-space divided by `scan.survey.scale`).
+
+    measurement: batch of 1 on the device, with sensitivities; k-space is zero where not sampled.
+    reference: complex (y, x), Σ conj(S) F^-1 y of the full k-space with the same maps; None where it is not known.
+    support: bool (y, x), where the maps are not zero.
+    """
+
+    index: int
+    measurement: Measurement
+    reference: Tensor | None
+    support: Tensor
+
+
+def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device: torch.device) -> Iterator[SliceData]:
+    """The scan's slices in order, one in memory at a time.
+
+    Coil maps are estimated from the sampled data of each slice alone, or read from the file `maps`: complex
+    (coils, y, x) or (slices, coils, y, x), made Σ|S|² = 1. Dead coils and empty slices are warned about once.
+    Raises InputError for k-space that cannot be read or calibrated from, and for maps that do not fit.
+    """
+    survey = scan.survey
+    if survey.dead_coils:
+        numbers = ", ".join(map(str, survey.dead_coils))
+        log.warning("%s: coils without signal (%s of %d) are left out.", scan.path.name, numbers, scan.coils)
+    if survey.empty_slices:
+        numbers = ", ".join(map(str, survey.empty_slices))
+        log.warning("%s: slices without samples (%s) give empty images.", scan.path.name, numbers)
+    read_maps = _maps_reader(maps, scan) if maps else None
+    for index in range(scan.slices):
+        yield _measure_slice(scan, sampling, index, read_maps, device)
+
+
+def _measure_slice(
+    scan: Scan, sampling: Sampling, index: int, read_maps: Callable[[int], Tensor] | None, device: torch.device
+) -> SliceData:
+    mask = sampling.mask[index % len(sampling.mask)].to(device)[None, None]
+    full = torch.from_numpy(scan.kspace(index)).to(device)[None] / scan.survey.scale
+    sampled = full * mask
+    if not sampled.any():
+        maps = torch.zeros_like(sampled)
+    elif read_maps:
+        maps = read_maps(index).to(device)[None]
+    else:
+        maps = _estimate_maps(sampled, mask, scan.path, index)
+    known = sampling.retrospective or not scan.prospective
+    return SliceData(
+        index=index,
+        measurement=Measurement(kspace=sampled, mask=mask, sensitivities=maps),
+        reference=(maps.conj() * ifftc(full)).sum(dim=1)[0] if known else None,
+        support=(maps != 0).any(dim=1)[0],
+    )
+
+
+def _estimate_maps(kspace: Tensor, mask: Tensor, path: Path, index: int) -> Tensor:
+    try:
+        return espirit(kspace, mask)
+    except InputError as error:
+        raise InputError(f"{path}, slice {index}: {error}") from error
+
+
+def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
+    """Slice index → maps (coils, y, x) from a file, Σ|S|² = 1 where they are not zero."""
+    container = container_of(path)
+    with reading(path):
+        arrays = container.arrays(path)
+    fitting = [name for name, array in arrays.items() if array.complex and len(array.shape) in MAP_AXES]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{path}: coil maps are one complex array (coils, y, x) or (slices, coils, y, x); "
+            f"the file holds {listing(arrays)}."
+        )
+    maps = container.scan(path, fitting[0], MAP_AXES[len(arrays[fitting[0]].shape)])
+    if maps.shape[1:] != scan.shape[1:] or maps.slices not in (1, scan.slices):
+        raise InputError(
+            f"{path}: coil maps of {times(maps.shape)} do not fit k-space of {times(scan.shape)} "
+            "(slices × coils × y × x each); maps for one slice serve all."
+        )
+
+    def read(index: int) -> Tensor:
+        raw = torch.from_numpy(maps.kspace(index % maps.slices))
+        norm = raw.abs().square().sum(dim=0).sqrt()
+        return torch.where(norm > 0, raw / norm, 0)
+
+    return read
+
+
+@torch.inference_mode()
+def reconstruct_slice(method: Reconstructor, data: SliceData) -> Tensor:
+    """Complex image (y, x) of one slice, in units of the scan's scale; zero outside the support and in empty slices.
+
+    Raises MrireconError if the method diverges.
+    """
+    if not data.support.any():
+        return torch.zeros_like(data.measurement.kspace[0, 0])
+    image = method.eval()(data.measurement)[-1][0] * data.support
+    if not torch.isfinite(torch.view_as_real(image)).all():
+        raise MrireconError(f"slice {data.index}: the method gave NaN or infinite values; try another (--method).")
+    return image
+
+
+def centre_crop(image: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """The central (y, x) pixels of image (..., y, x) as fastMRI crops; axes that are smaller already stay."""
+    if size is None:
+        return image
+    for axis, target in zip((-2, -1), size, strict=True):
+        length = min(target, image.shape[axis])
+        image = image.narrow(axis, (image.shape[axis] - length) // 2, length)
+    return image

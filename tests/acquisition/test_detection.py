@@ -1,0 +1,133 @@
+"""What cannot be read is refused with one sentence, whatever happened to the file."""
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrirecon.acquisition.detection import open_scan
+from mrirecon.errors import InputError, MrireconError
+
+RNG = np.random.default_rng(1)
+SMALL = (RNG.normal(size=(2, 3, 12, 10)) + 1j * RNG.normal(size=(2, 3, 12, 10))).astype(np.complex64)
+
+
+def _bytes_of(write):
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()
+
+
+def _hdf5(buffer, **options):
+    with h5py.File(buffer, "w") as file:
+        file.create_dataset("kspace", data=SMALL, **options)
+        file["reconstruction_rss"] = np.ones((2, 6, 6), dtype=np.float32)
+        file["ismrmrd_header"] = b"<ismrmrdHeader/>"
+        file["mask"] = np.ones(10)
+
+
+FILES = {
+    "npy": _bytes_of(lambda f: np.save(f, SMALL)),
+    "npz": _bytes_of(lambda f: np.savez(f, k=SMALL)),
+    "npz compressed": _bytes_of(lambda f: np.savez_compressed(f, k=SMALL, other=np.ones(9))),
+    "mat": _bytes_of(lambda f: scipy.io.savemat(f, {"k": SMALL})),
+    "mat compressed": _bytes_of(lambda f: scipy.io.savemat(f, {"k": SMALL}, do_compression=True)),
+    "hdf5": _bytes_of(_hdf5),
+    "hdf5 compressed": _bytes_of(lambda f: _hdf5(f, compression="gzip", chunks=(1, 1, 12, 10))),
+}
+
+
+def _read_all(path):
+    scan = open_scan(path, axes="slice,coil,y,x")
+    for index in range(scan.slices):
+        scan.kspace(index)
+        if scan.read_target:
+            scan.read_target(index)
+
+
+def _read_or_refuse(content):
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MrireconError, MemoryError):
+        (Path(folder) / "scan").write_bytes(content)
+        _read_all(Path(folder) / "scan")
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_the_whole_file_is_read(tmp_path, content):
+    (tmp_path / "scan").write_bytes(content)
+    _read_all(tmp_path / "scan")
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(list(FILES)), data=st.data())
+def test_a_file_cut_short_is_an_input_error(kind, data):
+    content = FILES[kind]
+    # Some formats lose nothing by the cut, so that reading may succeed; any other kind of error fails the test.
+    _read_or_refuse(content[: data.draw(st.integers(0, len(content) - 1))])
+
+
+@pytest.mark.filterwarnings("ignore:invalid")  # Python's, about escapes in damaged text
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from([k for k in FILES if "hdf5" not in k]), data=st.data())
+def test_damaged_bytes_are_an_input_error(kind, data):
+    content = bytearray(FILES[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
+    _read_or_refuse(content)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_half_a_file_is_said_to_be_damaged(tmp_path, kind):
+    (tmp_path / "half").write_bytes(FILES[kind][: len(FILES[kind]) // 2])
+    with pytest.raises(InputError, match=r"half: .*cannot be read .*damaged or cut short"):
+        _read_all(tmp_path / "half")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"hello world", "unknown format"),
+        (bytes(128) + b"DICM" + bytes(900), "DICOM image; an image is not raw data"),
+        (bytes(344) + b"n+1\0" + bytes(900), "NIfTI"),
+        (b"\x1f\x8b\x08\x00", "compressed"),
+        (b"\0\0\0\0\x02\0\0\0" + bytes(100), "Siemens twix"),
+        (b"\x90\x25\0\0\x05\0\0\0Config\0" + bytes(100), "Siemens twix"),
+        (b"yardl\0", "MRD version 2"),
+        (b"PK\x05\x06" + bytes(18), "zip archive without NumPy arrays"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, content, said):
+    (tmp_path / "scan.h5").write_bytes(content)
+    with pytest.raises(InputError, match=f"scan.h5: .*{said}"):
+        open_scan(tmp_path / "scan.h5")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"nothing.h5: there is no such file"):
+        open_scan(tmp_path / "nothing.h5")
+    with pytest.raises(InputError, match="is a folder"):
+        open_scan(tmp_path)
+
+
+def test_ismrmrd_raw_data_is_named(tmp_path):
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["dataset/xml"] = b"<ismrmrdHeader/>"
+        file["dataset/data"] = np.zeros(3)
+    with pytest.raises(InputError, match="ISMRMRD"):
+        open_scan(tmp_path / "raw.h5")
+
+
+def test_a_file_that_shrinks_after_opening_is_an_input_error(tmp_path):
+    path = tmp_path / "scan.h5"
+    path.write_bytes(FILES["hdf5"])
+    scan = open_scan(path)
+    path.write_bytes(FILES["hdf5"][:3000])
+    with pytest.raises(InputError, match="slice 1 cannot be read"):
+        scan.kspace(1)
