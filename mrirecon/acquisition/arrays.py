@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -14,8 +14,8 @@ from mrirecon.errors import InputError
 
 
 def _npy_arrays(path: Path) -> dict[str, StoredArray]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return {"": StoredArray(array.shape, array.dtype)}
+    with path.open("rb") as file:
+        return {"": _array_in(file)}
 
 
 def _read_npy(path: Path, key: str, index: Index) -> NDArray[Any]:
@@ -30,12 +30,16 @@ def _npz_arrays(path: Path) -> dict[str, StoredArray]:
             raise InputError(f"{path}: is a zip archive without NumPy arrays; k-space in .npz, HDF5 or .mat is read.")
         for member in members:
             with archive.open(member) as file:
-                # Version 3 differs from 2 in the encoding of field names only, which complex arrays do not have.
-                first = np.lib.format.read_magic(file) == (1, 0)
-                read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read_header(file)
-            arrays[member.removesuffix(".npy")] = StoredArray(shape, dtype)
+                arrays[member.removesuffix(".npy")] = _array_in(file)
     return arrays
+
+
+def _array_in(file: IO[bytes]) -> StoredArray:
+    # Version 3 differs from 2 in the encoding of field names only, which complex arrays do not have.
+    first = np.lib.format.read_magic(file) == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    return StoredArray(shape, dtype)
 
 
 def _read_npz(path: Path, key: str, index: Index) -> NDArray[Any]:

@@ -121,7 +121,7 @@ def choose_kspace(path: Path, arrays: dict[str, StoredArray], key: str | None) -
 
 def listing(arrays: dict[str, StoredArray], most: int = 12) -> str:
     """The arrays of a file, for messages."""
-    names = [f"'{name}' ({array})" for name, array in list(arrays.items())[:most]]
+    names = [f"'{name}' ({array})" if name else f"one of {array}" for name, array in list(arrays.items())[:most]]
     rest = [f"{len(arrays) - most} more"] if len(arrays) > most else []
     return ", ".join(names + rest) or "no arrays"
 

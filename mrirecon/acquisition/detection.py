@@ -40,17 +40,17 @@ def open_scan(path: Path, key: str | None = None, axes: str | Sequence[str] | No
 
 def container_of(path: Path) -> Container:
     """The reader for a file's first bytes. Raises InputError for all that is not readable, saying what it is."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one scan file.")
     try:
         with path.open("rb") as file:
             head = file.read(1024)
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give one file.") from None
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file.") from None
+        raise InputError(f"{path}: there is no such file; check the path.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be opened: {error.strerror}.") from error
     if not head:
-        raise InputError(f"{path}: is empty.")
+        raise InputError(f"{path}: is empty (0 bytes); copy or export it again.")
     if head.startswith(b"MATLAB 7.3 MAT-file"):
         return MATLAB_V73
     if head.startswith(b"MATLAB 5.0 MAT-file"):

@@ -94,7 +94,10 @@ def _sampling(
     sampled = torch.from_numpy(inside)
     measured = sampled[sampled.any(dim=(1, 2))]
     if not len(measured):
-        raise InputError(f"{scan.path}: the sampling ({source}) leaves no sample inside the acquired range.")
+        raise InputError(
+            f"{scan.path}: the sampling ({source}) leaves no sample inside the acquired range; "
+            "ask for less acceleration, for more central lines (--acs), or give another mask."
+        )
     return Sampling(sampled, source, achieved_acceleration(measured, acquired), retrospective)
 
 
@@ -107,12 +110,15 @@ def _read_mask(path: Path, scan: Scan) -> NDArray[np.bool_]:
     if len(masks) > 1:
         masks = {name: array for name, array in masks.items() if name == "mask"}
     if not masks:
-        raise InputError(f"{path}: one mask of 0 and 1 is needed, or one named 'mask'; it holds {listing(arrays)}.")
+        raise InputError(
+            f"{path}: a mask is one array of 0 and 1, (y, x) or one value per phase encode, named 'mask' if there are "
+            f"several; the file holds {listing(arrays)}."
+        )
     name, array = next(iter(masks.items()))
     with reading(path):
         values = np.squeeze(container.read(path, name, (slice(None),) * len(array.shape)))
     if not np.isin(values, (0, 1)).all():
-        raise InputError(f"{path}: holds values other than 0 and 1, so it is not a sampling mask.")
+        raise InputError(f"{path}: holds values other than 0 and 1, so it is not a sampling mask; save it as booleans.")
     return _fit(values != 0, scan, path)
 
 

@@ -21,6 +21,8 @@ Box = tuple[tuple[int, int], tuple[int, int]]
 ZERO_SHARE_OF_PROSPECTIVE = 0.02
 #: Width of the central k-space block whose root-sum-of-squares image gives the scan's scale.
 SCALE_BLOCK = 24
+#: Real k-space has over 80 % of its energy in the central quarter of rows and columns, an image less than 20 %.
+LEAST_CENTRAL_ENERGY = 0.4
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Scan:
         """K-space of one slice (coils, y, x); InputError if it holds NaN or infinity."""
         kspace = self.read_slice(index)
         if not np.isfinite(kspace.view(np.float32)).all():
-            raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; the file is corrupt.")
+            raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; export the file again.")
         return kspace
 
     def __iter__(self) -> Iterator[NDArray[np.complex64]]:
@@ -148,6 +150,23 @@ class Scan:
             if not self.stored_mask[y0:y1, x0:x1].all():
                 return True
         return self.survey.prospective
+
+    @property
+    def middle_slice(self) -> int:
+        """The middle one of the slices that hold data."""
+        measured = [index for index in range(self.slices) if index not in self.survey.empty_slices]
+        return measured[len(measured) // 2]
+
+    @cached_property
+    def doubt(self) -> str | None:
+        """Why this may be no k-space, judged by the middle slice: a sentence, or None."""
+        share = central_energy(self.kspace(self.middle_slice))
+        if share >= LEAST_CENTRAL_ENERGY:
+            return None
+        return (
+            f"Only {share:.0%} of the energy lies in the centre of the array, k-space has over 80 % there: is this an "
+            "image, or k-space with its zero frequency in the corner?"
+        )
 
 
 def survey_scan(scan: Scan) -> Survey:
@@ -183,13 +202,23 @@ def survey_scan(scan: Scan) -> Survey:
     )
 
 
+def central_energy(kspace: NDArray[np.complex64]) -> float:
+    """Share of the energy of k-space (coils, y, x) in the central quarter of rows and columns."""
+    energy = np.square(np.abs(kspace), dtype=np.float64).sum(axis=0)
+    (height, width), (rows, columns) = energy.shape, (-(-n // 4) for n in energy.shape)
+    top, left = height // 2 - rows // 2, width // 2 - columns // 2
+    return float(energy[top : top + rows, left : left + columns].sum() / energy.sum())
+
+
 def block_image(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Root-sum-of-squares image of the central block, on the block's own small grid, at the full image's intensity."""
     height, width = kspace.shape[-2:]
     rows = slice(max(height // 2 - SCALE_BLOCK // 2, 0), height // 2 + SCALE_BLOCK // 2)
     columns = slice(max(width // 2 - SCALE_BLOCK // 2, 0), width // 2 + SCALE_BLOCK // 2)
     # Magnitudes need no shift of the image, and NumPy's transform spares `mrirecon info` the import of torch.
-    block = np.fft.ifft2(np.fft.ifftshift(kspace[:, rows, columns], axes=(1, 2)), norm="ortho")
+    # In double precision, because squares of very small or large numbers do not fit into single.
+    centre = kspace[:, rows, columns].astype(np.complex128)
+    block = np.fft.ifft2(np.fft.ifftshift(centre, axes=(1, 2)), norm="ortho")
     image = np.linalg.norm(block, axis=0)
     # Orthonormal transforms of different sizes: the small grid's pixels are brighter by sqrt(pixel count ratio).
     return (image * (image.size / (height * width)) ** 0.5).astype(np.float32)

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from mrirecon.cli import simulate
 from mrirecon.cli.configs import find_config
 from mrirecon.cli.evaluate import EXIT_ALL_FAILED, progress, show
 from mrirecon.cli.options import check_writable
+from mrirecon.cli.parser import ArgumentParser
 from mrirecon.evaluation.evaluate import Evaluation, Setting, evaluate
 from mrirecon.evaluation.figures import label
 from mrirecon.evaluation.report import write_results

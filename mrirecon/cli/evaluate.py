@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile
 from jsonargparse.typing import PositiveInt
 
 from mrirecon.cli.configs import with_config_paths
 from mrirecon.cli.options import check_writable, torch_device
+from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import InputError, UsageError
 from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
 from mrirecon.evaluation.report import describe, write_results

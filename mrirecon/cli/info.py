@@ -4,15 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jsonargparse import ArgumentParser
-
 from mrirecon.acquisition.axes import times
 from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.scan import Scan
-
-#: Real k-space has over 80 % of its energy in the central quarter of rows and columns, an image less than 20 %.
-LEAST_CENTRAL_ENERGY = 0.4
+from mrirecon.cli.parser import ArgumentParser
 
 
 def run(argv: list[str]) -> int:
@@ -73,12 +68,8 @@ def scan_facts(scan: Scan) -> dict[str, Any]:
         "target": scan.target_name,
         "notes": list(scan.notes),
     }
-    central_energy = _central_energy(scan)
-    if central_energy < LEAST_CENTRAL_ENERGY:
-        facts["notes"].append(
-            f"Only {central_energy:.0%} of the energy lies in the centre of the array, k-space has over 80 % there: is "
-            "this an image, or k-space with its zero frequency in the corner?"
-        )
+    if scan.doubt:
+        facts["notes"].append(scan.doubt)
     facts["would_do"] = _plan(facts["sampling"], scan)
     facts["unknown"] = _unknown(facts)
     return facts
@@ -93,27 +84,13 @@ def _sampling_facts(scan: Scan) -> dict[str, Any]:
     from mrirecon.physics.coils import calibration_width
 
     sampling = sampling_of(scan)
-    mask = sampling.mask[_middle_slice(scan) % len(sampling.mask)]
+    mask = sampling.mask[scan.middle_slice % len(sampling.mask)]
     return {
         "prospective": True,
         "source": sampling.source,
         "acceleration": round(sampling.acceleration, 3),
         "acs": calibration_width(mask),
     }
-
-
-def _middle_slice(scan: Scan) -> int:
-    """The middle one of the slices that hold data."""
-    measured = [index for index in range(scan.slices) if index not in scan.survey.empty_slices]
-    return measured[len(measured) // 2]
-
-
-def _central_energy(scan: Scan) -> float:
-    """Share of the middle slice's energy in the central quarter of rows and columns."""
-    energy = np.square(np.abs(scan.kspace(_middle_slice(scan)), dtype=np.float64)).sum(axis=0)
-    (height, width), (rows, columns) = energy.shape, (-(-n // 4) for n in energy.shape)
-    top, left = height // 2 - rows // 2, width // 2 - columns // 2
-    return float(energy[top : top + rows, left : left + columns].sum() / energy.sum())
 
 
 def _voxel_mm(scan: Scan) -> tuple[float, float] | None:

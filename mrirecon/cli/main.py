@@ -6,10 +6,13 @@ Only the chosen command's module is imported, so `mrirecon --help` answers at on
 
 import errno
 import importlib
+import logging
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from mrirecon import __version__
@@ -66,11 +69,37 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"no command '{argv[0]}'; there are: {', '.join(COMMANDS)}", 2)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
+        with _warnings_shown():
+            return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
         return _explain(error)
+
+
+class _Once(logging.Handler):
+    """Shows each warning as one line on stderr, the first time that it comes."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"mrirecon: {record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+        if line not in self.shown:
+            self.shown.add(line)
+            print(line, file=sys.stderr)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    handler = _Once()
+    log = logging.getLogger("mrirecon")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _explain(error: BaseException) -> int:
@@ -88,6 +117,8 @@ def _explain(error: BaseException) -> int:
             return 0
         case _ if _out_of_resources(error):
             return _fail(f"out of memory or disk: {error}", ResourceError.exit_code)
+        case OSError(strerror=str(reason), filename=str(name)):
+            return _fail(f"{name}: {reason}.", ResourceError.exit_code)
         case _:
             text = f"internal error: {type(error).__name__}: {error} (mrirecon --debug … shows where)"
             return _fail(text, EXIT_INTERNAL)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.sampling import Sampling, sampling_from_file, sampling_of, undersample
 from mrirecon.acquisition.scan import Scan
 from mrirecon.cli.options import check_writable, torch_device
+from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import UsageError
 from mrirecon.export.hdf5 import DISCLAIMER, reconstruction_file
 from mrirecon.export.png import central_slices, preview
@@ -114,17 +115,18 @@ def _parser() -> ArgumentParser:
 def _check_output(options: Namespace) -> None:
     """Refuse now what would fail after the long work."""
     output: Path = options.output
-    if output.suffix not in (".h5", ".hdf5"):
+    if output.suffix.lower() not in (".h5", ".hdf5"):
         raise UsageError(
             f"{output}: images are written as HDF5 (.h5, .hdf5); NIfTI and DICOM are not available yet. "
             f"Try -o {output.with_suffix('.h5')}."
         )
     if output.is_dir() or _picture(output).is_dir():
         raise UsageError(f"{output}: it or its preview {_picture(output).name} is a folder; choose another name.")
-    for source in (options.scan, options.mask, options.maps, options.method):
-        if source and output.exists() and Path(source).exists() and output.samefile(source):
-            raise UsageError(f"{output}: is an input of this command and would be overwritten; choose another output.")
-    check_writable(output.parent)
+    for written in (output, _picture(output)):
+        for source in (options.scan, options.mask, options.maps, options.method):
+            if source and written.exists() and Path(source).exists() and written.samefile(source):
+                raise UsageError(f"{written}: is an input and would be overwritten; choose another output.")
+    check_writable(output)
 
 
 def _requested_mask(options: Namespace) -> SamplingMask | None:

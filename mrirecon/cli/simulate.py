@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from numpy.typing import NDArray
 
 from mrirecon.cli.options import check_writable
+from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import UsageError
 from mrirecon.export.fastmri import Acquisition, write_fastmri
 from mrirecon.simulation.contrast import PROTOCOLS, Protocol, protocol_of

@@ -1,10 +1,17 @@
 """`mrirecon train`: a training run through Lightning."""
 
+import logging
+import warnings
+
 from mrirecon.cli.configs import with_config_paths
 
 
 def run(argv: list[str]) -> int:
     """Train; returns the exit code."""
+    # Lightning's advertisements, and warnings that say nothing to a user of this command.
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     from mrirecon.training.run import train
 
     best = train(with_config_paths(argv))

@@ -1,11 +1,12 @@
 """From fully sampled slices to what a network is trained on: a Measurement and its target, with one set of maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from mrirecon.errors import InputError
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement
@@ -33,9 +34,19 @@ class Example:
 
 
 def collate(slices: Sequence[Slice]) -> dict[str, Tensor]:
-    """Stack slices of one matrix size; where numbers of coils differ, empty coils fill up, which change nothing."""
+    """Stack slices: tensors kspace (batch, coils, y, x), mask (batch, 1, y, x), volume (batch,).
+
+    Where numbers of coils differ, empty coils fill up, which change nothing. Slices that lie across the first one are
+    turned: their y becomes x. InputError if matrix sizes differ otherwise.
+    """
+    shape = slices[0].kspace.shape[-2:]
+    slices = [s if s.kspace.shape[-2:] == shape else replace(s, kspace=s.kspace.mT, mask=s.mask.mT) for s in slices]
+    if any(s.kspace.shape[-2:] != shape for s in slices):
+        raise InputError(
+            "slices of different matrix sizes do not fit into one batch; use a batch size of 1, or a matrix."
+        )
     coils = max(s.kspace.shape[0] for s in slices)
-    kspace = slices[0].kspace.new_zeros(len(slices), coils, *slices[0].kspace.shape[1:])
+    kspace = slices[0].kspace.new_zeros(len(slices), coils, *shape)
     for row, s in zip(kspace, slices, strict=True):
         row[: s.kspace.shape[0]] = s.kspace
     masks = torch.stack([s.mask for s in slices])

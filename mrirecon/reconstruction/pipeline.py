@@ -13,7 +13,7 @@ from mrirecon.acquisition.containers import listing, reading
 from mrirecon.acquisition.detection import container_of
 from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan
-from mrirecon.errors import InputError, MrireconError
+from mrirecon.errors import InputError, MrireconError, UsageError
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
@@ -47,6 +47,8 @@ def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device:
     Raises InputError for k-space that cannot be read or calibrated from, and for maps that do not fit.
     """
     survey = scan.survey
+    if scan.doubt:
+        log.warning("%s: %s", scan.path.name, scan.doubt)
     if survey.dead_coils:
         numbers = ", ".join(map(str, survey.dead_coils))
         log.warning("%s: coils without signal (%s of %d) are left out.", scan.path.name, numbers, scan.coils)
@@ -54,8 +56,16 @@ def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device:
         numbers = ", ".join(map(str, survey.empty_slices))
         log.warning("%s: slices without samples (%s) give empty images.", scan.path.name, numbers)
     read_maps = _maps_reader(maps, scan) if maps else None
+    some_support = False
     for index in range(scan.slices):
-        yield _measure_slice(scan, sampling, index, read_maps, device)
+        data = _measure_slice(scan, sampling, index, read_maps, device)
+        some_support |= bool(data.support.any())
+        yield data
+    if not some_support:
+        raise InputError(
+            f"{scan.path}: the coil maps are zero in all slices, so there is no image; is this k-space of an object? "
+            "If so, give maps (--maps FILE) or other ones."
+        )
 
 
 def _measure_slice(
@@ -69,7 +79,7 @@ def _measure_slice(
     elif read_maps:
         maps = read_maps(index).to(device)[None]
     else:
-        maps = _estimate_maps(sampled, mask, scan.path, index)
+        maps = _estimate_maps(sampled, mask, scan.path, index, sampling)
     known = sampling.retrospective or not scan.prospective
     return SliceData(
         index=index,
@@ -79,10 +89,15 @@ def _measure_slice(
     )
 
 
-def _estimate_maps(kspace: Tensor, mask: Tensor, path: Path, index: int) -> Tensor:
+def _estimate_maps(kspace: Tensor, mask: Tensor, path: Path, index: int, sampling: Sampling) -> Tensor:
     try:
         return espirit(kspace, mask)
     except InputError as error:
+        if sampling.retrospective:
+            raise UsageError(
+                f"{path}, slice {index}: with this sampling ({sampling.source}) {error} Or keep more of the centre "
+                "(--acs, or another mask)."
+            ) from error
         raise InputError(f"{path}, slice {index}: {error}") from error
 
 
@@ -105,9 +120,10 @@ def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
         )
 
     def read(index: int) -> Tensor:
-        raw = torch.from_numpy(maps.kspace(index % maps.slices))
+        # In double precision, because squares of very small or large numbers do not fit into single.
+        raw = torch.from_numpy(maps.kspace(index % maps.slices)).to(torch.complex128)
         norm = raw.abs().square().sum(dim=0).sqrt()
-        return torch.where(norm > 0, raw / norm, 0)
+        return torch.where(norm > 0, raw / norm, 0).to(torch.complex64)
 
     return read
 

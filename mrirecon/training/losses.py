@@ -1,4 +1,4 @@
-"""Losses on complex images, scale and phase included."""
+"""Losses. Those of complex images see scale and phase; SSIM sees magnitudes."""
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,14 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, data_range: Tensor) -> Tensor:
-    """1 − SSIM of the magnitudes (batch, y, x), with fastMRI's definition (arXiv 1811.08839).
+    """1 − SSIM of real images (batch, y, x), such as magnitudes, with fastMRI's definition (arXiv 1811.08839).
 
     7×7 uniform window over valid positions, k1 = 0.01, k2 = 0.03, unbiased covariances. data_range: real (batch,), the
     maximum of the volume's target.
     """
     window, samples = 7, 49
     unbiased = samples / (samples - 1)
-    x, y = prediction.abs()[:, None], target.abs()[:, None]
+    x, y = prediction[:, None], target[:, None]
     c1 = (0.01 * data_range[:, None, None, None]).square()
     c2 = (0.03 * data_range[:, None, None, None]).square()
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = (F.avg_pool2d(t, window, 1) for t in (x, y, x * x, y * y, x * y))

@@ -49,8 +49,9 @@ class ReconstructionModule(pl.LightningModule):
         shares = (weights / weights.sum()).tolist()
         total = sum(share * self.loss(estimate, target) for share, estimate in zip(shares, estimates, strict=True))
         if self.ssim_share:
-            data_range = target.abs().amax(dim=(-2, -1)).clamp_min(1e-6)
-            structure = ssim_loss(estimates[-1], target, data_range)
+            magnitude = target.abs()
+            data_range = magnitude.amax(dim=(-2, -1)).clamp_min(1e-6)
+            structure = ssim_loss(estimates[-1].abs(), magnitude, data_range)
             total = (1 - self.ssim_share) * total + self.ssim_share * structure
         return torch.as_tensor(total)
 

@@ -1,5 +1,6 @@
 """A training run: LightningCLI with our module, data and callbacks."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from mrirecon.errors import CheckpointError
 from mrirecon.training.callbacks import BestModel, ValidationImages
 from mrirecon.training.module import ReconstructionModule
 from mrirecon.weights.checkpoint import load_checkpoint
+
+LOGGER = logging.getLogger("mrirecon")
 
 DESCRIPTION = """Train a reconstructor. --config takes a YAML file or the name of a shipped one (cirim, rim_gru, unet,
 …); every field of it can be overridden on the command line. OUTPUT gets best.safetensors (the model with the best
@@ -72,7 +75,13 @@ def train(arguments: list[str]) -> Path:
     if resume is not None:
         load_checkpoint(resume)
     ckpt_path = None if resume is None else os.fspath(resume)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C, after it has stopped its processes
+        last = output / "last.ckpt"
+        if last.is_file():
+            LOGGER.warning("stopped; resume from the last finished epoch with --ckpt_path %s", last)
+        raise KeyboardInterrupt from error
     return output / "best.safetensors"
 
 
