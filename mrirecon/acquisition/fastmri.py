@@ -87,11 +87,12 @@ def _mask(file: h5py.File, shape: tuple[int, int, int, int]) -> tuple[NDArray[np
         return None, []
     stored = file["mask"]
     if stored.dtype.kind in "biuf" and tuple(n for n in stored.shape if n > 1) in (shape[3:], shape[2:]):
-        return np.broadcast_to(np.squeeze(stored[()]) != 0, shape[2:]).copy(), []
+        return np.broadcast_to(np.squeeze(stored[()]) > 0, shape[2:]).copy(), []
     return None, [f"The stored mask ({times(stored.shape)}) does not fit the k-space and is ignored."]
 
 
 def _target_name(file: h5py.File, shape: tuple[int, int, int, int]) -> str | None:
     names = TARGETS if shape[1] > 1 else TARGETS[::-1]
-    fitting = (n for n in names if n in file and file[n].ndim == 3 and file[n].shape[0] == shape[0])
+    real = (n for n in names if n in file and file[n].dtype.kind in "fiu")
+    fitting = (n for n in real if file[n].ndim == 3 and file[n].shape[0] == shape[0])
     return next(fitting, None)

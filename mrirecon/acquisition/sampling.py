@@ -1,5 +1,6 @@
 """Which samples of a scan count as measured: as acquired, as a mask file says, or undersampled by us."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mrirecon.acquisition.detection import container_of
 from mrirecon.acquisition.scan import ZERO_SHARE_OF_PROSPECTIVE, Axis, Box, Scan
 from mrirecon.errors import InputError, UsageError
 from mrirecon.physics.sampling import SamplingMask, achieved_acceleration, seed_of
+
+log = logging.getLogger("mrirecon")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ def sampling_of(scan: Scan) -> Sampling:
         full = np.ones((1, *scan.shape[2:]), dtype=bool)
         return _sampling(scan, full, "fully sampled", retrospective=False)
     if scan.stored_mask is not None:
-        return _sampling(scan, scan.stored_mask[None], "stored mask", retrospective=False)
+        if not _invented(scan.stored_mask, scan):
+            return _sampling(scan, scan.stored_mask[None], "stored mask", retrospective=False)
+        log.warning("%s: its mask claims samples that are zero, so the zeros tell what was measured.", scan.path.name)
     return _sampling(scan, scan.survey.sampled, "zeros in the k-space", retrospective=False)
 
 
@@ -53,11 +58,9 @@ def sampling_from_file(scan: Scan, path: Path) -> Sampling:
     mask = _read_mask(path, scan)[None]
     if not scan.prospective:
         return _sampling(scan, mask, f"mask file {path.name}", retrospective=True)
-    measured = scan.survey.sampled.any(axis=0)
-    invented = mask[0] & ~measured
-    if invented.sum() > ZERO_SHARE_OF_PROSPECTIVE * mask.sum():
+    if invented := _invented(mask[0], scan):
         raise InputError(
-            f"{path}: {invented.sum()} of its {mask.sum()} samples are zero in {scan.path}, which was undersampled "
+            f"{path}: {invented} of its {mask.sum()} samples are zero in {scan.path}, which was undersampled "
             "when it was acquired; the mask belongs to another scan. Leave it out to use the scan's own sampling."
         )
     return _sampling(scan, mask & scan.survey.sampled, f"mask file {path.name}", retrospective=False)
@@ -99,6 +102,14 @@ def _sampling(
             "ask for less acceleration, for more central lines (--acs), or give another mask."
         )
     return Sampling(sampled, source, achieved_acceleration(measured, acquired), retrospective)
+
+
+def _invented(mask: NDArray[np.bool_], scan: Scan) -> int:
+    """How many samples in the acquired range the mask (y, x) claims that are zero in the scan; 0 for stray ones."""
+    (y0, y1), (x0, x1) = scan.acquired
+    zero = ~scan.survey.sampled.any(axis=0)
+    invented = int((mask & zero)[y0:y1, x0:x1].sum())
+    return invented if invented > ZERO_SHARE_OF_PROSPECTIVE * mask.sum() else 0
 
 
 def _read_mask(path: Path, scan: Scan) -> NDArray[np.bool_]:

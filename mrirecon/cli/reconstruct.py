@@ -180,8 +180,9 @@ def _reconstruct(
                 panels.append((f"slice {data.index}", magnitude))
             if score:
                 score.add(magnitude, data)
+        scores = score.metrics() if score else {}
         preview(_picture(options.output), panels)
-    return score.metrics() if score else {}
+    return scores
 
 
 class _Score:

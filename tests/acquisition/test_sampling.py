@@ -161,7 +161,7 @@ def test_a_line_mask_lies_along_the_phase_encodes(save, kspace, tmp_path):
         ({"m": np.full((64, 48), 0.5)}, "other than 0 and 1"),
         ({"m": np.full((64, 48), np.nan)}, "other than 0 and 1"),
         ({"m": np.zeros((64, 48))}, "leaves no sample"),
-        ({"m": np.ones((64, 48), dtype=complex)}, "one mask of 0 and 1 is needed"),
+        ({"m": np.ones((64, 48), dtype=complex)}, "a mask is one array of 0 and 1"),
         ({"a": np.ones((64, 48)), "b": np.ones(48)}, r"holds 'a' \(64 × 48 float64\), 'b'"),
     ],
 )
