@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrirecon.models.blocks.unet import NormUNet, UNetBlock
+from mrirecon.models.importers.fastmri import unet_from_fastmri
+from mrirecon.models.unet import UNet
+from mrirecon.physics.fourier import fftc
+from mrirecon.physics.measurement import Measurement
+
+
+def weights(data, prefix="w/"):
+    return {key.removeprefix(prefix): torch.from_numpy(data[key]) for key in data.files if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize("case", ["fastmri_unet_even", "fastmri_unet_odd"])
+def test_the_block_is_fastmris(case: str, golden: Path):
+    data = np.load(golden / f"{case}.npz")
+    block = UNetBlock(1, 1, channels=4, pools=3)
+    block.load_state_dict(unet_from_fastmri(weights(data)))
+    with torch.no_grad():
+        out = block(torch.from_numpy(data["in/image"]))
+    torch.testing.assert_close(out, torch.from_numpy(data["out/out"]), rtol=0, atol=1e-5)
+
+
+def test_the_normalised_form_is_fastmris(golden: Path):
+    data = np.load(golden / "fastmri_normunet.npz")
+    network = NormUNet(channels=4, pools=2)
+    network.unet.load_state_dict(unet_from_fastmri(weights(data, "w/unet.")))
+    image = torch.from_numpy(data["in/x"])[:, 0].permute(0, 3, 1, 2)
+    with torch.no_grad():
+        out = network(image).permute(0, 2, 3, 1)[:, None]
+    torch.testing.assert_close(out, torch.from_numpy(data["out/out"]), rtol=0, atol=1e-5)
+
+
+def test_foreign_parts_are_named():
+    with pytest.raises(KeyError, match="attention"):
+        unet_from_fastmri({"down_sample_layers.0.layers.0.weight": torch.zeros(1), "attention": torch.zeros(1)})
+
+
+def measurement(height=37, width=30):
+    maps = torch.randn(2, 3, height, width, dtype=torch.complex64)
+    maps = maps / maps.norm(dim=1, keepdim=True)
+    mask = torch.rand(2, 1, 1, width) < 0.5
+    image = torch.randn(2, height, width, dtype=torch.complex64)
+    return Measurement(fftc(maps * image[:, None]) * mask, mask, maps)
+
+
+def test_parameter_count_is_that_of_the_papers_comparison():
+    assert sum(p.numel() for p in UNet(channels=64, pools=2).parameters()) == 1_860_866
+
+
+@pytest.mark.parametrize("form", ["none", "soft", "hard", "proximal"])
+def test_sizes_are_kept_and_every_weight_trains(form):
+    model = UNet(channels=4, pools=2, data_consistency=form).train()
+    (estimate,) = model(measurement())
+    assert estimate.shape == (2, 37, 30)
+    assert estimate.is_complex()
+    estimate.abs().square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_magnitude_images_are_real_and_not_negative():
+    (estimate,) = UNet(channels=4, pools=2, image="magnitude").eval()(measurement())
+    assert estimate.imag.abs().max() == 0
+    assert estimate.real.min() >= 0
+
+
+def test_an_empty_slice_stays_finite():
+    m = measurement()
+    empty = Measurement(torch.zeros_like(m.kspace), m.mask, torch.zeros_like(m.kspace))
+    (estimate,) = UNet(channels=4, pools=2).eval()(empty)
+    assert torch.isfinite(torch.view_as_real(estimate)).all()
+
+
+def test_impossible_pairs_say_why():
+    with pytest.raises(ValueError, match="has no phase"):
+        UNet(image="magnitude", data_consistency="soft")
+    with pytest.raises(ValueError, match="sees no gradient"):
+        UNet(data_consistency="implicit")
