@@ -39,7 +39,11 @@ ORACLE = "†"  # marks methods that know the answer
 ORACLE_CS = f"CS, oracle {ORACLE}"
 ORACLE_CS_NOTE = """
 CS with † has the best weight for each mask and random shifts of the wavelets; its images were made before and are only
-scored here."""
+scored here.
+
+With equispaced lines, all methods but zero-filled show a bright false spot in the temporal lobe on the right of the
+picture: signal from across the edge of the field of view (probably an ear), which one set of coil maps does not
+describe."""
 
 
 class StoredMask(SamplingMask):
@@ -163,8 +167,6 @@ coil maps, estimated from these samples alone. Of the methods that do not know t
 - Acceleration is what was achieved, with the {ACS} fully sampled lines (2D: {ACS} × {ACS} block) in the centre.
   {"The masks are read from the reference file." if stored else f"The masks are drawn with seed {SEED}."}
 - Seconds per slice are of the method alone, without reading and coil maps, on: {row.device}.
-- The bright false spot in the temporal lobe on the right of the picture, with equispaced lines, is signal from the edge
-  of the field of view. Parts of an ear lie across that edge, which one set of coil maps cannot describe.
 
 In each figure, all images share one grey scale and all error maps the colour scale that is stated below them. The box
 is where the reference has most fine structure.

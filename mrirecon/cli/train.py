@@ -15,5 +15,5 @@ def run(argv: list[str]) -> int:
     from mrirecon.training.run import train
 
     best = train(with_config_paths(argv))
-    print(f"best model: {best}")
+    print(f"best model: {best}" if best else "nothing was trained, so there is no model")
     return 0

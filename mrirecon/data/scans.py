@@ -46,7 +46,7 @@ class ScanSlices(Dataset[Slice]):
     def __getitem__(self, index: int) -> Slice:
         volume, number = self.index[index % len(self.index)]
         scan = self.scans[volume]
-        if scan.survey.prospective:
+        if scan.prospective:
             raise InputError(f"{scan.path}: is undersampled; training needs fully sampled scans as targets.")
         rng = np.random.default_rng(seed_of(scan.path.name) if self.one_mask_per_volume else (self.seed, index))
         kspace = torch.from_numpy(scan.kspace(number)) / scan.survey.scale

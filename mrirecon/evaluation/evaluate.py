@@ -4,8 +4,8 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -104,7 +104,15 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     failures: dict[Path, str] = field(default_factory=dict)
-    volumes: int = 0
+
+    @property
+    def volumes(self) -> int:
+        return len({row.volume for row in self.rows})
+
+    def add(self, example: Example) -> None:
+        self.rows += example.rows.values()
+        if all(shown.setting != example.setting for shown in self.examples):
+            self.examples.append(example)
 
 
 def evaluate(
@@ -133,18 +141,23 @@ def evaluate(
         _warm_up(method, device)
     evaluation = Evaluation()
     for path in paths:
-        try:
+        with _survivable(evaluation, path):
             scan = central_slices(open_scan(path, key, axes), max_slices)
-            results = [evaluate_scan(scan, s, methods, seed=seed, device=device, progress=progress) for s in settings]
-        except Exception as error:  # one bad scan, for whatever reason, does not cost the others
-            evaluation.failures[path] = str(error)
-            log.warning("%s", error if str(path.name) in str(error) else f"{path}: {error}")
-            continue
-        if not evaluation.volumes:
-            evaluation.examples = results
-        evaluation.rows += [row for example in results for row in example.rows.values()]
-        evaluation.volumes += 1
+            for setting in settings:
+                with _survivable(evaluation, path):
+                    example = evaluate_scan(scan, setting, methods, seed=seed, device=device, progress=progress)
+                    evaluation.add(example)
     return evaluation
+
+
+@contextmanager
+def _survivable(evaluation: Evaluation, path: Path) -> Iterator[None]:
+    """One bad scan or setting, for whatever reason, does not cost the others."""
+    try:
+        yield
+    except Exception as error:
+        evaluation.failures[path] = str(error)
+        log.warning("%s", error if path.name in str(error) else f"{path}: {error}")
 
 
 def central_slices(scan: Scan, count: int | None) -> Scan:

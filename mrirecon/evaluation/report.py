@@ -40,7 +40,9 @@ def write_results(
     table, markdown, page = (folder / name for name in ("results.csv", "summary.md", "report.html"))
     write_csv(table, evaluation.rows)
     with atomic_path(markdown) as temporary:
-        temporary.write_text(f"# {title}\n\n{lead}\n\n{summary(evaluation.rows).markdown()}\n{DISCLAIMER}\n")
+        temporary.write_text(
+            f"# {title}\n\n{lead}\n\n{summary(evaluation.rows).markdown()}\n{DISCLAIMER}\n", encoding="utf-8"
+        )
     figures = []
     for example in evaluation.examples:
         setting = example.setting

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 import mrirecon.data.datamodule
@@ -15,7 +15,7 @@ import mrirecon.models.cirim
 import mrirecon.models.rim
 import mrirecon.models.unet  # noqa: F401 (imported so that short class names are found)
 from mrirecon.data.datamodule import ReconstructionData
-from mrirecon.errors import CheckpointError
+from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.training.callbacks import BestModel, ValidationImages
 from mrirecon.training.module import ReconstructionModule
 from mrirecon.weights.checkpoint import load_checkpoint
@@ -26,6 +26,15 @@ DESCRIPTION = """Train a reconstructor. --config takes a YAML file or the name o
 …); every field of it can be overridden on the command line. OUTPUT gets best.safetensors (the model with the best
 validation SSIM, for `mrirecon reconstruct --method`), last.ckpt (to resume with --ckpt_path), config.yaml and logs for
 TensorBoard."""
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml without what concerns this one run, so that it can be used for another."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any):
+        reusable = config.clone()
+        reusable.init = reusable.ckpt_path = None
+        super().__init__(parser, reusable, **kwargs)
 
 
 class TrainingCLI(LightningCLI):
@@ -52,10 +61,11 @@ class TrainingCLI(LightningCLI):
         )
 
 
-def train(arguments: list[str]) -> Path:
-    """Train as the command line `arguments` say and return the path of the best model.
+def train(arguments: list[str]) -> Path | None:
+    """Train as the command line `arguments` say and return the path of the best model, None if there was nothing to do.
 
-    Raises CheckpointError if --init or --ckpt_path do not fit, and SystemExit(2) for a wrong configuration.
+    Raises CheckpointError if --init or --ckpt_path do not fit, UsageError if both are given, and SystemExit(2) for a
+    wrong configuration.
     """
     cli = TrainingCLI(
         ReconstructionModule,
@@ -63,12 +73,15 @@ def train(arguments: list[str]) -> Path:
         subclass_mode_data=True,
         args=arguments,
         run=False,
+        save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
         trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0},
         parser_kwargs={"prog": "mrirecon train", "description": DESCRIPTION},
     )
     output: Path = cli.config.output
+    if cli.config.init is not None and cli.config.ckpt_path is not None:
+        raise UsageError("--init starts a new run and --ckpt_path resumes an old one; give one of them.")
     if cli.config.init is not None:
         _start_from(cli.model, cli.config.init)
     resume: Path | None = cli.config.ckpt_path
@@ -82,7 +95,8 @@ def train(arguments: list[str]) -> Path:
         if last.is_file():
             LOGGER.warning("stopped; resume from the last finished epoch with --ckpt_path %s", last)
         raise KeyboardInterrupt from error
-    return output / "best.safetensors"
+    best = output / "best.safetensors"
+    return best if best.is_file() else None
 
 
 def _start_from(module: ReconstructionModule, path: Path) -> None:

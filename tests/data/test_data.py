@@ -137,5 +137,5 @@ def test_files_train_with_new_masks_and_validate_with_one_per_volume(tmp_path):
 
 
 def test_a_folder_without_scans_is_named(tmp_path):
-    with pytest.raises(InputError, match="no .h5 files"):
+    with pytest.raises(InputError, match=r"no \.h5 files"):
         open_folder([tmp_path])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mrirecon.data.sampler import EpochSampler
-from mrirecon.errors import CheckpointError
+from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.training.run import train
 from mrirecon.weights.checkpoint import load_checkpoint
 
@@ -95,6 +95,9 @@ def test_init_starts_from_another_models_weights(volume, tmp_path):
     frozen = ["--trainer.max_epochs=1", "--model.learning_rate=0", f"--init={first}"]
     second = train(arguments(volume, tmp_path / "second", *frozen))
     assert all(torch.equal(tensor, weights(second)[name]) for name, tensor in weights(first).items())
+    assert "init: null" in (tmp_path / "second" / "config.yaml").read_text()
+    with pytest.raises(UsageError, match="one of them"):
+        train(arguments(volume, tmp_path / "third", f"--init={first}", f"--ckpt_path={first}"))
     with pytest.raises(CheckpointError, match="another network"):
         train(arguments(volume, tmp_path / "third", "--model.model.channels=8", f"--init={first}"))
 
