@@ -26,6 +26,12 @@ class InputError(MrireconError):
     exit_code = 5
 
 
+class RejectedError(MrireconError):
+    """A result was made and is not fit to be delivered."""
+
+    exit_code = 6
+
+
 class CheckpointError(MrireconError):
     """A model or its weights are missing, damaged, or not ours."""
 

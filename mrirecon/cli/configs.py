@@ -9,6 +9,10 @@ from mrirecon.errors import UsageError
 def find_config(name: str) -> Path:
     """The path of a YAML file, or of the shipped config of that name. UsageError lists the shipped ones."""
     if Path(name).is_file():
+        try:
+            Path(name).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UsageError(f"--config {name}: is not a text file; a YAML file is needed.") from None
         return Path(name)
     package = Path(mrirecon.__file__).parent
     shipped = {path.stem: path for folder in (package, package.parent) for path in folder.glob("configs/*.yaml")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from mrirecon.cli import simulate
 from mrirecon.cli.configs import find_config
@@ -73,7 +73,7 @@ def _parser() -> ArgumentParser:
     add("--acceleration", type=float, default=4.0, help="how many times fewer samples (default: %(default)s)")
     add("--mask", type=str, default="equispaced", help=f"one of {', '.join(MASKS)} (default: %(default)s)")
     add("--acs", type=int | None, help="fully sampled central lines (default: the mask's own)")
-    add("--seed", type=int, default=0, help="of the simulated head and of the mask (default: %(default)s)")
+    add("--seed", type=NonNegativeInt, default=0, help="of the simulated head and of the mask (default: %(default)s)")
     add("--matrix", type=PositiveInt, default=256, help="rows of the simulated image (default: %(default)s)")
     add("--slices", type=PositiveInt, default=4, help="slices of the simulated scan (default: %(default)s)")
     add("--train", action="store_true", help="also train a small CIRIM on the spot, for about two minutes")

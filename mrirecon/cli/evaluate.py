@@ -32,10 +32,10 @@ def run(argv: list[str]) -> int:
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    names = options.methods or ",".join([*CLASSICAL, *shipped_models()])
-    methods = [method_by_name(name, options.allow_package) for name in _listed(names)]
-    accelerations = _numbers(options.accelerations)
-    settings = [Setting(mask, r, options.acs) for mask in _listed(options.masks) for r in accelerations]
+    names = [*CLASSICAL, *shipped_models()] if options.methods is None else _listed("--methods", options.methods)
+    methods = [method_by_name(name, options.allow_package) for name in names]
+    accelerations = _numbers("--accelerations", options.accelerations)
+    settings = [Setting(mask, r, options.acs) for mask in _listed("--masks", options.masks) for r in accelerations]
     paths = _scan_files(options.data)
     with progress() as show_progress:
         evaluation = evaluate(
@@ -102,15 +102,18 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _listed(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def _listed(option: str, text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{option} {text}: names nothing; give one or several with commas, or leave it out.")
+    return names
 
 
-def _numbers(text: str) -> list[float]:
+def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [float(number) for number in _listed(text)]
+        return [float(number) for number in _listed(option, text)]
     except ValueError:
-        raise UsageError(f"--accelerations {text}: give numbers separated by commas, such as 4,8.") from None
+        raise UsageError(f"{option} {text}: give numbers separated by commas, such as 4,8.") from None
 
 
 def _scan_files(data: list[Path]) -> list[Path]:
@@ -118,7 +121,7 @@ def _scan_files(data: list[Path]) -> list[Path]:
     paths = []
     for path in data:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix in SCAN_SUFFIXES)
+            found = sorted(file for file in path.iterdir() if file.suffix in SCAN_SUFFIXES and file.is_file())
             if not found:
                 raise InputError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}); give another folder.")
             paths += found

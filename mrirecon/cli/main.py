@@ -6,13 +6,14 @@ Only the chosen command's module is imported, so `mrirecon --help` answers at on
 
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from mrirecon import __version__
@@ -59,19 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     debug = argv[:1] == ["--debug"]
     if debug:
         argv.pop(0)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in COMMANDS.items())), end="")
-        return 0 if argv else 2
-    if argv[0] == "--version":
-        print(f"mrirecon {__version__}")
-        return 0
-    if argv[0] not in COMMANDS:
-        return _fail(f"no command '{argv[0]}'; there are: {', '.join(COMMANDS)}", 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no × shows ?
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        with _warnings_shown():
-            return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
+        code = _run(argv)
+        if sys.stdout:  # what fails, such as a closed pipe, fails here and is explained
+            sys.stdout.flush()
+        return code
     except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None and isinstance(sys.stdout, io.TextIOWrapper):
+            _discard_stdout()
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
         return _explain(error)
@@ -102,6 +101,19 @@ def _warnings_shown() -> Iterator[None]:
         log.removeHandler(handler)
 
 
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in COMMANDS.items())), end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"mrirecon {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        return _fail(f"no command '{argv[0]}'; there are: {', '.join(COMMANDS)}", 2)
+    with _warnings_shown():
+        return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
+
+
 def _explain(error: BaseException) -> int:
     match error:
         case SystemExit(code=code):
@@ -113,7 +125,6 @@ def _explain(error: BaseException) -> int:
         case _Terminated():
             return _fail("terminated; no partial output was left.", EXIT_TERMINATED)
         case BrokenPipeError():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case _ if _out_of_resources(error):
             return _fail(f"out of memory or disk: {error}", ResourceError.exit_code)
@@ -122,6 +133,12 @@ def _explain(error: BaseException) -> int:
         case _:
             text = f"internal error: {type(error).__name__}: {error} (mrirecon --debug … shows where)"
             return _fail(text, EXIT_INTERNAL)
+
+
+def _discard_stdout() -> None:
+    """What stdout still holds could not be written; Python would complain about it again at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_resources(error: BaseException) -> bool:

@@ -13,8 +13,9 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """What is wrong, and where the options are explained."""
-        wrong_value = re.search(r'key "(\w+)":.*Given value: ([^\n]*)', message, re.DOTALL)
-        if wrong_value:
-            name, value = wrong_value.groups()
-            message = f"--{name.replace('_', '-')} {value}: this option does not take such a value"
+        if wrong := re.search(r'key "(\w+)":(.*)', message, re.DOTALL):
+            name, details = wrong.groups()
+            value = re.search(r"Given value: ([^\n]*)", details) or re.search(r"(\S+) does not conform", details)
+            given = f" {value[1]}" if value else ""
+            message = f"--{name.replace('_', '-')}{given}: this option does not take such a value"
         raise UsageError(f"{' '.join(message.split()).rstrip('.')}; {self.prog} --help explains all options.") from ex

@@ -23,6 +23,8 @@ from mrirecon.simulation.phantom import head_phantom
 from mrirecon.simulation.scan import simulate_slices
 
 SMALLEST_MATRIX = 32
+#: Beyond what any scanner measures; larger ones would fill the memory.
+LARGEST_MATRIX = 2048
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     contrasts = _contrasts(options)
     paths = _paths(options, contrasts)
-    check_writable(options.out)
+    check_writable(paths[0][2])
     written = []
     for done, (index, contrast, path) in enumerate(paths):
         print(f"{done + 1} of {len(paths)}: {path}", file=sys.stderr)
@@ -211,6 +213,8 @@ def _matrix(text: str) -> tuple[int, int]:
     height, width = (int(part) for part in parts)
     if min(height, width) < SMALLEST_MATRIX:
         raise UsageError(f"--matrix {text}: too small; at least {SMALLEST_MATRIX} rows and columns.")
+    if max(height, width) > LARGEST_MATRIX:
+        raise UsageError(f"--matrix {text}: too large; at most {LARGEST_MATRIX} rows and columns.")
     return height, width
 
 

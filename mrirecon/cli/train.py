@@ -11,7 +11,8 @@ def run(argv: list[str]) -> int:
     # Lightning's advertisements, and warnings that say nothing to a user of this command.
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     from mrirecon.training.run import train
 
     best = train(with_config_paths(argv))

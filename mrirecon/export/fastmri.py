@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon import __version__
-from mrirecon.atomic import atomic_path
+from mrirecon.export.hdf5 import explained, hdf5_file
 from mrirecon.simulation.scan import root_sum_of_squares
 
 #: ISMRMRD header (its XML schema's order of elements). The resonance frequency is that of hydrogen at 3 T.
@@ -77,24 +76,27 @@ def write_fastmri(
     """
     slices, coils, height, width = shape
     largest, energy, count = 0.0, 0.0, 0
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file["ismrmrd_header"] = ismrmrd_header(shape, acquisition)
-        stored = file.create_dataset("kspace", shape, np.complex64, chunks=(1, coils, height, width))
-        target = file.create_dataset("reconstruction_rss", (slices, height, width), np.float32)
+    with hdf5_file(path) as file:
+        with explained(path):
+            file["ismrmrd_header"] = ismrmrd_header(shape, acquisition)
+            stored = file.create_dataset("kspace", shape, np.complex64, chunks=(1, coils, height, width))
+            target = file.create_dataset("reconstruction_rss", (slices, height, width), np.float32)
         for index, slice_kspace in enumerate(kspace):
             image = root_sum_of_squares(slice_kspace)
-            stored[index], target[index] = slice_kspace, image
+            with explained(path):
+                stored[index], target[index] = slice_kspace, image
             largest, energy = max(largest, float(image.max())), energy + float(np.square(image, dtype=np.float64).sum())
             count += 1
         if count != slices:
             raise ValueError(f"{count} slices came where {slices} were announced")
-        if lesion_mask is not None:
-            file.create_dataset("lesion_mask", data=lesion_mask, compression="gzip")
-        file.attrs["acquisition"] = acquisition.name
-        file.attrs["patient_id"] = acquisition.patient
-        file.attrs["max"] = largest
-        file.attrs["norm"] = energy**0.5
-        file.attrs["provenance"] = json.dumps({"software": f"mrirecon {__version__}", **provenance})
+        with explained(path):
+            if lesion_mask is not None:
+                file.create_dataset("lesion_mask", data=lesion_mask, compression="gzip")
+            file.attrs["acquisition"] = acquisition.name
+            file.attrs["patient_id"] = acquisition.patient
+            file.attrs["max"] = largest
+            file.attrs["norm"] = energy**0.5
+            file.attrs["provenance"] = json.dumps({"software": f"mrirecon {__version__}", **provenance})
 
 
 def ismrmrd_header(shape: tuple[int, int, int, int], acquisition: Acquisition) -> bytes:

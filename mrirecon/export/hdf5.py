@@ -37,8 +37,8 @@ def reconstruction_file(
     Raises ResourceError if it cannot be written.
     """
     maximum = 0.0
-    with atomic_path(path) as temporary, _open(path, temporary) as file:
-        with _explained(path):
+    with hdf5_file(path) as file:
+        with explained(path):
             kinds = {"reconstruction": np.float32} | ({"complex": np.complex64} if keep_complex else {})
             for name, kind in kinds.items():
                 file.create_dataset(name, shape, kind, chunks=(1, *shape[1:]), compression="gzip", shuffle=True)
@@ -51,33 +51,36 @@ def reconstruction_file(
             nonlocal maximum
             magnitude = np.abs(image)
             maximum = max(maximum, float(magnitude.max()))
-            with _explained(path):
+            with explained(path):
                 file["reconstruction"][index] = magnitude
                 if keep_complex:
                     file["complex"][index] = image
 
         yield write
-        with _explained(path):
+        with explained(path):
             file.attrs["max"] = maximum
 
 
 @contextmanager
-def _open(path: Path, temporary: Path) -> Iterator[h5py.File]:
-    # Without a chunk cache a failed write is an error at once, not a complaint when the file is closed.
-    file = h5py.File(temporary, "w", rdcc_nbytes=0)
-    try:
-        yield file
-    except BaseException:
-        # The file is thrown away; what closing it says would hide why.
-        with suppress(OSError, RuntimeError):
+def hdf5_file(path: Path) -> Iterator[h5py.File]:
+    """Yield a new HDF5 file, which appears at `path` when all is written, or not at all. Write to it in `explained`."""
+    with atomic_path(path) as temporary:
+        # Without a chunk cache a failed write is an error at once, not a complaint when the file is closed.
+        file = h5py.File(temporary, "w", rdcc_nbytes=0)
+        try:
+            yield file
+        except BaseException:
+            # The file is thrown away; what closing it says would hide why.
+            with suppress(OSError, RuntimeError):
+                file.close()
+            raise
+        with explained(path):
             file.close()
-        raise
-    with _explained(path):
-        file.close()
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Errors inside are those of writing to `path`: raises ResourceError."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -40,7 +40,7 @@ class SamplingMask:
 
     def __init__(self, acceleration: float, acs: int | None = None):
         if not 1 <= acceleration < math.inf:
-            raise UsageError(f"An acceleration of {acceleration:g} makes no sense; it must be at least 1.")
+            raise UsageError(f"An acceleration of {acceleration:g} makes no sense; it must be at least 1, and finite.")
         if acs is not None and acs < 0:
             raise UsageError(f"{acs} ACS lines make no sense; give 0 or more, or none for the default.")
         self.acceleration = acceleration

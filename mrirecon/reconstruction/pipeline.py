@@ -13,7 +13,7 @@ from mrirecon.acquisition.containers import listing, reading
 from mrirecon.acquisition.detection import container_of
 from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan
-from mrirecon.errors import InputError, MrireconError, UsageError
+from mrirecon.errors import InputError, RejectedError, UsageError
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
@@ -44,7 +44,8 @@ def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device:
 
     Coil maps are estimated from the sampled data of each slice alone, or read from the file `maps`: complex
     (coils, y, x) or (slices, coils, y, x), made Σ|S|² = 1. Dead coils and empty slices are warned about once.
-    Raises InputError for k-space that cannot be read or calibrated from, and for maps that do not fit.
+    Raises InputError for k-space that cannot be read or calibrated from and for maps that do not fit, UsageError for a
+    sampling of ours that leaves too little to calibrate from.
     """
     survey = scan.survey
     if scan.doubt:
@@ -132,13 +133,13 @@ def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
 def reconstruct_slice(method: Reconstructor, data: SliceData) -> Tensor:
     """Complex image (y, x) of one slice, in units of the scan's scale; zero outside the support and in empty slices.
 
-    Raises MrireconError if the method diverges.
+    Raises RejectedError if the method diverges.
     """
     if not data.support.any():
         return torch.zeros_like(data.measurement.kspace[0, 0])
     image = method.eval()(data.measurement)[-1][0] * data.support
     if not torch.isfinite(torch.view_as_real(image)).all():
-        raise MrireconError(f"slice {data.index}: the method gave NaN or infinite values; try another (--method).")
+        raise RejectedError(f"slice {data.index}: the method gave NaN or infinite values; try another (--method).")
     return image
 
 

@@ -93,8 +93,7 @@ def _read_lightning(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         archive = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be opened safely ({reason})") from error
+        raise CheckpointError(f"{path}: holds more than tensors, or is damaged, so it is not opened.") from error
     if not isinstance(archive, dict) or not isinstance(archive.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of mrirecon: it has no 'state_dict'.")
     prefix = "model."
@@ -110,7 +109,7 @@ def _facts(path: Path, text: object) -> dict[str, Any]:
         facts = json.loads(text)
         if isinstance(facts["config"], dict) and isinstance(facts["card"], str):
             return dict(facts)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise CheckpointError(f"{path}: its config is damaged.")
 
@@ -125,14 +124,17 @@ def _instantiate(config: Mapping[str, Any], path: Path, allow_packages: Sequence
         raise CheckpointError(
             f"{path}: wants to run code of the package '{package}'; if you trust it, add --allow-package {package}."
         )
+    init_args = config.get("init_args") or {}
+    if not isinstance(init_args, dict):
+        raise CheckpointError(f"{path}: its config is damaged.")
     arguments = {
         name: _instantiate(value, path, allow_packages) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in (config.get("init_args") or {}).items()
+        for name, value in init_args.items()
     }
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
         if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
             raise CheckpointError(f"{path}: '{class_path}' is not a network.")
         return cls(**arguments)
-    except (ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot build '{class_path}' ({error}).") from error

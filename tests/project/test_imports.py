@@ -19,6 +19,7 @@ LAYERS = [
     {"training", "reconstruction"},
     {"evaluation"},
     {"cli"},
+    {"__main__"},
 ]
 #: Anyone may import these, and they import nothing but each other.
 LEAVES = {"atomic", "errors", "metrics", "__version__"}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mrirecon.acquisition.sampling import Sampling, sampling_of
 from mrirecon.acquisition.scan import Scan
-from mrirecon.errors import InputError, MrireconError
+from mrirecon.errors import InputError, RejectedError, UsageError
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
@@ -147,13 +147,13 @@ def test_a_diverging_method_is_an_error(make_scan) -> None:
             return [SenseOperator(measurement).adjoint_data / 0]
 
     data = next(measure(make_scan(), undersampled(every_second_column()), device=CPU))
-    with pytest.raises(MrireconError, match="slice 0"):
+    with pytest.raises(RejectedError, match="slice 0"):
         reconstruct_slice(Diverging(), data)
 
 
 def test_too_small_a_centre_is_explained_with_file_and_slice(make_scan) -> None:
     mask = every_second_column(acs=2)
-    with pytest.raises(InputError, match=r"scan\.h5, slice 0: .*centre"):
+    with pytest.raises(UsageError, match=r"scan\.h5, slice 0: .*centre.*--acs"):
         next(measure(make_scan(), undersampled(mask), device=CPU))
 
 

@@ -63,6 +63,9 @@ def test_only_reconstructors_of_ours_are_built(tmp_path):
     block = {"class_path": "mrirecon.models.blocks.recurrent.ConvGRU", "init_args": {"channels": 4}}
     with pytest.raises(CheckpointError, match="not a reconstructor"):
         load_checkpoint(rewritten(tmp_path / "block.safetensors", block))
+    for arguments in ({"channels": -4}, ["channels"], {"nothing": 1}, {"unit": "lstm"}):
+        with pytest.raises(CheckpointError):
+            load_checkpoint(rewritten(tmp_path / "other.safetensors", {**CONFIG, "init_args": arguments}))
     for class_path in ("mrirecon.cli.main.main", "mrirecon.nothing.Here", "mrirecon.models.rim.torch", 7, "a b.c"):
         with pytest.raises(CheckpointError):
             load_checkpoint(rewritten(tmp_path / "other.safetensors", {"class_path": class_path, "init_args": {}}))
