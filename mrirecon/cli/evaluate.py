@@ -18,7 +18,7 @@ from mrirecon.evaluation.report import describe, write_results
 from mrirecon.export.hdf5 import DISCLAIMER
 from mrirecon.physics.sampling import MASKS
 from mrirecon.reconstruction.methods import CLASSICAL, method_by_name
-from mrirecon.weights.checkpoint import shipped_models
+from mrirecon.weights import shipped_models
 
 SCAN_SUFFIXES = (".h5", ".hdf5", ".mat", ".npy", ".npz")
 EXIT_SOME_FAILED = 3

@@ -8,6 +8,7 @@ from mrirecon.acquisition.axes import times
 from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.scan import Scan
 from mrirecon.cli.parser import ArgumentParser
+from mrirecon.weights import shipped_models
 
 
 def run(argv: list[str]) -> int:
@@ -109,7 +110,7 @@ def _plan(sampling: dict[str, Any], scan: Scan) -> list[str]:
         maps = f"Coil maps: by ESPIRiT, from the fully sampled centre of {times(sampling['acs'])} (y × x)."
     else:
         maps = "Coil maps: the centre is not fully sampled, so they must be given (--maps FILE)."
-    return [first, maps, "Method: the shipped network if there is one, else compressed sensing; --method chooses."]
+    return [first, maps, f"Method: {next(iter(shipped_models()), 'cs')}, unless --method names another."]
 
 
 def _unknown(facts: dict[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from mrirecon.classical.compressed_sensing import CompressedSensing
 from mrirecon.classical.zero_filled import ZeroFilled
 from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.physics.measurement import Reconstructor
-from mrirecon.weights.checkpoint import load_checkpoint, shipped_models
+from mrirecon.weights import shipped_models
+from mrirecon.weights.checkpoint import load_checkpoint
 
 CLASSICAL: dict[str, type[Reconstructor]] = {
     "zero-filled": ZeroFilled,

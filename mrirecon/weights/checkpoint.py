@@ -39,11 +39,6 @@ class Checkpoint:
     sha256: str
 
 
-def shipped_models() -> dict[str, Path]:
-    """Name → file of the models that come with the package; the first is the default."""
-    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.safetensors"))}
-
-
 def facts_of(config: Mapping[str, Any], card: str) -> str:
     """What a checkpoint says about itself, as JSON."""
     return json.dumps({"format": 1, "version": __version__, "config": config, "card": card})

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from mrirecon.errors import CheckpointError
 from mrirecon.models.cirim import CIRIM
-from mrirecon.weights.checkpoint import FACTS, facts_of, load_checkpoint, save_checkpoint, shipped_models
+from mrirecon.weights import shipped_models
+from mrirecon.weights.checkpoint import FACTS, facts_of, load_checkpoint, save_checkpoint
 
 CONFIG = {"class_path": "mrirecon.models.cirim.CIRIM", "init_args": {"cascades": 1, "channels": 8, "time_steps": 2}}
 
