@@ -72,7 +72,11 @@ def _parser() -> ArgumentParser:
     add("--scan", type=Path | None, metavar="FILE", help="use this fully sampled scan instead of simulating one")
     add("--acceleration", type=float, default=4.0, help="how many times fewer samples (default: %(default)s)")
     add("--mask", type=str, default="equispaced", help=f"one of {', '.join(MASKS)} (default: %(default)s)")
-    add("--acs", type=int | None, help="fully sampled central lines (default: the mask's own)")
+    add(
+        "--acs",
+        type=int | None,
+        help="fully sampled central lines, for 2D masks the side of the block (default: the mask's own)",
+    )
     add("--seed", type=NonNegativeInt, default=0, help="of the simulated head and of the mask (default: %(default)s)")
     add("--matrix", type=PositiveInt, default=256, help="rows of the simulated image (default: %(default)s)")
     add("--slices", type=PositiveInt, default=4, help="slices of the simulated scan (default: %(default)s)")

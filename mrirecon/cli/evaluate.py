@@ -80,11 +80,15 @@ def _parser() -> ArgumentParser:
         "--methods",
         type=str | None,
         metavar="A,B,…",
-        help="zero-filled, cg-sense, cs, names of shipped models, checkpoint files (default: all but the last)",
+        help="zero-filled, cg-sense, cs, names of shipped models, checkpoint files (default: all but checkpoint files)",
     )
     add("--masks", type=str, default="equispaced", metavar="A,B,…", help=f"kinds of masks: {', '.join(MASKS)}")
     add("--accelerations", type=str, default="4", metavar="R,R,…", help="how many times fewer samples (default: 4)")
-    add("--acs", type=int | None, help="fully sampled central lines (default: each kind's own)")
+    add(
+        "--acs",
+        type=int | None,
+        help="fully sampled central lines, for 2D masks the side of the block (default: each kind's own)",
+    )
     add("--seed", type=int | None, help="seed of the masks (default: from each file's name)")
     add("--max-slices", type=PositiveInt | None, help="only so many central slices of each scan (default: all)")
     add("--key", type=str | None, help="name of the k-space array in the files, where there are several")

@@ -87,7 +87,11 @@ def _parser() -> ArgumentParser:
         + ", ".join(MASKS),
     )
     add("--acceleration", type=float | None, help=f"with --undersample: factor (default {DEFAULT_ACCELERATION:g})")
-    add("--acs", type=int | None, help="with --undersample: fully sampled central lines (default: the kind's own)")
+    add(
+        "--acs",
+        type=int | None,
+        help="with --undersample: central lines, for 2D masks side of the central block (default: the kind's own)",
+    )
     add("--seed", type=int | None, help="with --undersample: seed of the mask (default: from the file's name)")
     add("--mask", type=Path | None, metavar="FILE", help="sampling mask to apply (.npy, .npz, .mat, .h5)")
     add(

@@ -73,6 +73,7 @@ def train(arguments: list[str]) -> Path | None:
         subclass_mode_data=True,
         args=arguments,
         run=False,
+        auto_configure_optimizers=False,
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
