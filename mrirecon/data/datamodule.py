@@ -99,10 +99,16 @@ class SimulatedData(ReconstructionData):
         seed: int = 0,
     ):
         super().__init__(batch_size, num_workers, seed)
-        self.sources = image_sources(images, labels, seed), image_sources(val_images, val_labels, seed + 1)
-        val_scanner = replace(scanner, matrix=val_matrix)
-        self.training = SimulatedSlices(self.sources[0], scanner, examples, seed)
-        self.validation = SimulatedSlices(self.sources[1], val_scanner, val_examples, seed + 1)
+        self.files = (images, labels), (val_images, val_labels)
+        self.scanners = scanner, replace(scanner, matrix=val_matrix)
+        self.lengths = examples, val_examples
+
+    def setup(self, stage: str) -> None:
+        """Read the images."""
+        self.training, self.validation = (
+            SimulatedSlices(image_sources(*files, self.seed + i), scanner, length, self.seed + i)
+            for i, (files, scanner, length) in enumerate(zip(self.files, self.scanners, self.lengths, strict=True))
+        )
 
     def _validation_volumes(self) -> list[int]:
         return list(range(len(self.validation)))  # type: ignore[arg-type]
@@ -126,8 +132,15 @@ class ScanData(ReconstructionData):
         seed: int = 0,
     ):
         super().__init__(batch_size, num_workers, seed)
-        self.training = ScanSlices(open_folder(train), undersampling, matrix, seed)
-        self.validation = ScanSlices(open_folder(val), undersampling, None, seed, one_mask_per_volume=True)
+        self.paths = train, val
+        self.undersampling = undersampling
+        self.matrix = matrix
+
+    def setup(self, stage: str) -> None:
+        """Open the scans."""
+        train, val = map(open_folder, self.paths)
+        self.training = ScanSlices(train, self.undersampling, self.matrix, self.seed)
+        self.validation = ScanSlices(val, self.undersampling, None, self.seed, one_mask_per_volume=True)
 
     def _validation_volumes(self) -> list[int]:
         assert isinstance(self.validation, ScanSlices)

@@ -67,19 +67,10 @@ def train(arguments: list[str]) -> Path | None:
     Raises CheckpointError if --init or --ckpt_path do not fit, UsageError if both are given, and SystemExit(2) for a
     wrong configuration.
     """
-    cli = TrainingCLI(
-        ReconstructionModule,
-        ReconstructionData,
-        subclass_mode_data=True,
-        args=arguments,
-        run=False,
-        auto_configure_optimizers=False,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0},
-        parser_kwargs={"prog": "mrirecon train", "description": DESCRIPTION},
-    )
+    try:
+        cli = _configured(arguments)
+    except ValueError as error:  # a constructor's refusal
+        raise UsageError(f"{error}; mrirecon train --help explains all options.") from error
     output: Path = cli.config.output
     if cli.config.init is not None and cli.config.ckpt_path is not None:
         raise UsageError("--init starts a new run and --ckpt_path resumes an old one; give one of them.")
@@ -98,6 +89,22 @@ def train(arguments: list[str]) -> Path | None:
         raise KeyboardInterrupt from error
     best = output / "best.safetensors"
     return best if best.is_file() else None
+
+
+def _configured(arguments: list[str]) -> TrainingCLI:
+    return TrainingCLI(
+        ReconstructionModule,
+        ReconstructionData,
+        subclass_mode_data=True,
+        args=arguments,
+        run=False,
+        auto_configure_optimizers=False,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0},
+        parser_kwargs={"prog": "mrirecon train", "description": DESCRIPTION},
+    )
 
 
 def _start_from(module: ReconstructionModule, path: Path) -> None:
