@@ -22,11 +22,14 @@ def find_config(name: str) -> Path:
 
 
 def with_config_paths(argv: list[str]) -> list[str]:
-    """The arguments with the names of shipped configs after --config replaced by their paths."""
-    argv = list(argv)
-    for index, argument in enumerate(argv):
-        if argument == "--config" and index + 1 < len(argv):
-            argv[index + 1] = str(find_config(argv[index + 1]))
+    """The arguments with --config first, so that all others override it, and names of shipped configs made paths."""
+    configs, others = [], []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--config":
+            configs.append(f"--config={find_config(next(arguments, ''))}")
         elif argument.startswith("--config="):
-            argv[index] = f"--config={find_config(argument.removeprefix('--config='))}"
-    return argv
+            configs.append(f"--config={find_config(argument.removeprefix('--config='))}")
+        else:
+            others.append(argument)
+    return configs + others
