@@ -26,7 +26,7 @@ def with_config_paths(argv: list[str]) -> list[str]:
     configs, others = [], []
     arguments = iter(argv)
     for argument in arguments:
-        if argument == "--config":
+        if argument in ("--config", "-c"):
             configs.append(f"--config={find_config(next(arguments, ''))}")
         elif argument.startswith("--config="):
             configs.append(f"--config={find_config(argument.removeprefix('--config='))}")
