@@ -177,6 +177,9 @@ Make this page again:
 
     python scripts/results_real_brain.py {shlex.join(words)}
 
+Without --reference (the masks, oracle images and maps that the field's CS toolboxes made once for this scan) the script
+draws masks of the same kinds itself, with seed 0, and leaves the oracle CS out.
+
 mrirecon {__version__}, {packages}. {DISCLAIMER}
 """
 
