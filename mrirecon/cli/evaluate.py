@@ -10,7 +10,7 @@ from jsonargparse import ActionConfigFile
 from jsonargparse.typing import PositiveInt
 
 from mrirecon.cli.configs import with_config_paths
-from mrirecon.cli.options import check_writable, torch_device
+from mrirecon.cli.options import add_machine_options, check_writable, torch_device
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import InputError, UsageError
 from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
@@ -93,16 +93,7 @@ def _parser() -> ArgumentParser:
     add("--max-slices", type=PositiveInt | None, help="only so many central slices of each scan (default: all)")
     add("--key", type=str | None, help="name of the k-space array in the files, where there are several")
     add("--axes", type=str | None, help="the arrays' axes in order, such as ky,kx,coil or slice,coil,ky,kx")
-    add("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
-    add("--threads", type=PositiveInt | None, help="CPU threads (default: PyTorch's choice, the number of cores)")
-    add(
-        "--allow-package",
-        type=str,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="package beside mrirecon whose classes a checkpoint may use; only for packages you trust",
-    )
+    add_machine_options(parser)
     return parser
 
 

@@ -4,8 +4,25 @@ import tempfile
 from pathlib import Path
 
 import torch
+from jsonargparse.typing import PositiveInt
 
+from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import ResourceError, UsageError
+
+
+def add_machine_options(parser: ArgumentParser) -> None:
+    """--device, --threads, and --allow-package for checkpoints."""
+    add = parser.add_argument
+    add("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
+    add("--threads", type=PositiveInt | None, help="CPU threads (default: PyTorch's choice, the number of cores)")
+    add(
+        "--allow-package",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="package beside mrirecon whose classes a checkpoint may use; only for packages you trust",
+    )
 
 
 def torch_device(name: str) -> torch.device:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
 from numpy.typing import NDArray
 
 from mrirecon import __version__, metrics
 from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.sampling import Sampling, sampling_from_file, sampling_of, undersample
 from mrirecon.acquisition.scan import Scan
-from mrirecon.cli.options import check_writable, torch_device
+from mrirecon.cli.options import add_machine_options, check_writable, torch_device
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import UsageError
 from mrirecon.export.hdf5 import DISCLAIMER, reconstruction_file
@@ -102,16 +101,7 @@ def _parser() -> ArgumentParser:
         "by ESPIRiT from the sampled centre of each slice",
     )
     add("--complex", action="store_true", help="also store the complex image, as the dataset `complex`")
-    add("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
-    add("--threads", type=PositiveInt | None, help="CPU threads (default: PyTorch's choice, the number of cores)")
-    add(
-        "--allow-package",
-        type=str,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="package beside mrirecon whose classes the checkpoint may use; only for packages you trust",
-    )
+    add_machine_options(parser)
     add("--json", action="store_true", help="print one JSON object on stdout instead of text")
     return parser
 
