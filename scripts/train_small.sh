@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the shipped model `cirim_small` again: about 1.5 hours on one quiet CPU core.
+# Trains the shipped model `cirim_small` again: a bit over an hour on one quiet CPU core.
 # usage: scripts/train_small.sh IMAGES [options of mrirecon train]
 # IMAGES is a folder with the public images that the model card cites: images/ms, images/other and labels. The split is by
 # subject: MS patients 01, 03, 04 and four label maps to train, patients 09 and 12, another head and another label map to
