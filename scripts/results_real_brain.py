@@ -177,8 +177,8 @@ Make this page again:
 
     python scripts/results_real_brain.py {shlex.join(words)}
 
-Without --reference (the masks, oracle images and maps that the field's CS toolboxes made once for this scan) the script
-draws masks of the same kinds itself, with seed 0, and leaves the oracle CS out.
+The file of --reference holds the masks and the oracle-tuned CS images; it is not part of this project. Without it the
+script draws masks of the same kinds, with seed 0, and leaves the oracle CS out; its numbers then differ from these.
 
 mrirecon {__version__}, {packages}. {DISCLAIMER}
 """

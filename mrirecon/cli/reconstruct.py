@@ -112,7 +112,7 @@ def _check_output(options: Namespace) -> None:
     if output.suffix.lower() not in (".h5", ".hdf5"):
         raise UsageError(
             f"{output}: images are written as HDF5 (.h5, .hdf5); NIfTI and DICOM are not available yet. "
-            f"Try -o {output.with_suffix('.h5')}."
+            f"Try -o {output.with_name(output.name.split('.')[0] + '.h5')}."
         )
     if output.is_dir() or _picture(output).is_dir():
         raise UsageError(f"{output}: it or its preview {_picture(output).name} is a folder; choose another name.")

@@ -1,6 +1,5 @@
 """What is kept of a training run: the best model, for use, and pictures of the validation slices."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ from torch import Tensor
 
 from mrirecon.data.batch import Example
 from mrirecon.weights.checkpoint import FACTS, facts_of, save_checkpoint
-
-LOGGER = logging.getLogger("mrirecon")
 
 
 class BestModel(pl.Callback):
