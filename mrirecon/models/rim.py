@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mrirecon.models.blocks.channels import to_channels, to_image
 from mrirecon.models.blocks.convolution import ReplicateConv2d
-from mrirecon.models.blocks.data_consistency import STEPS, DataConsistency, split_consistency
+from mrirecon.models.blocks.data_consistency import RECURRENT_FORMS, STEPS, DataConsistency, split_consistency
 from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
@@ -36,7 +36,7 @@ class RIMCascade(nn.Module):
         checkpoint_steps: bool = False,
     ):
         super().__init__()
-        self.implicit, explicit = split_consistency(data_consistency)
+        self.implicit, explicit = split_consistency(data_consistency, RECURRENT_FORMS, "a RIM has no such form")
         self.channels = channels
         self.time_steps = time_steps
         self.checkpoint_steps = checkpoint_steps
@@ -100,9 +100,9 @@ class RIM(Reconstructor):
     """One recurrent inference machine.
 
     unit: recurrent cell, gru, mgu or indrnn. channels: features of every layer. time_steps: T. recurrent_kernel: side
-    of the recurrent convolutions. data_consistency: `implicit` gives the network the gradient; `soft`, `hard` and
-    `proximal` add a step after the last time step, with or without the gradient as input. checkpoint_steps: recompute
-    each time step in the backward pass, for less memory.
+    of the recurrent convolutions. data_consistency: `implicit` gives the network the gradient; an explicit form is a
+    step after the last time step; `implicit+soft` and the like are both. checkpoint_steps: recompute each time step in
+    the backward pass, for less memory.
     """
 
     def __init__(

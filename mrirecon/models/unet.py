@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.models.blocks.channels import to_channels, to_image
-from mrirecon.models.blocks.data_consistency import STEPS, Explicit
+from mrirecon.models.blocks.data_consistency import OUTPUT_FORMS, STEPS, DataConsistency, split_consistency
 from mrirecon.models.blocks.unet import NormUNet
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
@@ -28,18 +28,17 @@ class UNet(Reconstructor):
         channels: int = 64,
         pools: int = 2,
         image: Literal["complex", "magnitude"] = "complex",
-        data_consistency: Explicit = "none",
+        data_consistency: DataConsistency = "none",
     ):
         super().__init__()
         if image == "magnitude" and data_consistency != "none":
             raise ValueError(
                 "a magnitude image has no phase, so it cannot be made consistent with k-space; use complex"
             )
-        if data_consistency not in STEPS:
-            raise ValueError(f"a U-Net sees no gradient; its data consistency is one of {', '.join(STEPS)}")
+        _, explicit = split_consistency(data_consistency, OUTPUT_FORMS, "a U-Net sees no gradient")
         self.magnitude = image == "magnitude"
-        self.network = NormUNet(channels, pools, image_channels=1 if self.magnitude else 2)
-        self.consistency = STEPS[data_consistency]()
+        self.network = NormUNet(channels, pools, *((1, 1) if self.magnitude else (2, 2)))
+        self.consistency = STEPS[explicit]()
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
         operator = SenseOperator(measurement)

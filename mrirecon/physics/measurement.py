@@ -13,7 +13,8 @@ class Measurement:
     kspace: complex (batch, coils, y, x), centred, zero where not sampled, divided by the scan's scale.
     mask: bool (batch, 1, y, x), True where sampled; any of its axes may have size 1 and then broadcasts.
     sensitivities: complex (batch, coils, y, x), Σ|S|² = 1 inside the object and 0 outside; None until estimated.
-    noise_std: real (batch,), standard deviation of the complex noise in `kspace`; None = unknown.
+    noise_std: real (batch,), standard deviation of the complex noise in `kspace`; None = estimated where it is
+    needed (`physics.noise`).
     calibration: bool like `mask`, the samples known to be the ACS; None = find it in the mask.
     initial_image: complex (batch, y, x) to start from; None = A^H y.
     """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mrirecon.physics.fourier import centring_phases
 from mrirecon.physics.measurement import Measurement
+from mrirecon.physics.noise import estimate_noise_std
 
 
 class SenseOperator:
@@ -36,16 +37,23 @@ class SenseOperator:
         self._weights = _collapse(self._mask, self._axes).to(kspace.real.dtype)
         self._kspace = kspace
         self._adjoint_data: Tensor | None = None
+        self._noise_std = measurement.noise_std
 
     def forward(self, image: Tensor) -> Tensor:
         """A x: complex (batch, y, x) → (batch, coils, y, x), centred, zero where not sampled."""
-        kspace = torch.fft.fft2(self._maps * image[:, None], norm="ortho")
-        return kspace * (self._phase_k * self._mask)
+        return self.expand(image) * self._mask
 
     def adjoint(self, kspace: Tensor) -> Tensor:
         """A^H y: complex (batch, coils, y, x) → (batch, y, x). Values outside the mask are ignored."""
-        coil_images = torch.fft.ifft2(kspace * (self._phase_k.conj() * self._mask), norm="ortho")
-        return self._combine(coil_images)
+        return self.reduce(kspace * self._mask)
+
+    def expand(self, image: Tensor) -> Tensor:
+        """F S x: complex (batch, y, x) → (batch, coils, y, x), centred, of all frequencies."""
+        return torch.fft.fft2(self._maps * image[:, None], norm="ortho") * self._phase_k
+
+    def reduce(self, kspace: Tensor) -> Tensor:
+        """S^H F^-1 k: complex (batch, coils, y, x) → (batch, y, x), of all frequencies."""
+        return self._combine(torch.fft.ifft2(kspace * self._phase_k.conj(), norm="ortho"))
 
     def normal(self, image: Tensor) -> Tensor:
         """A^H A x: complex (batch, y, x) → (batch, y, x)."""
@@ -67,6 +75,13 @@ class SenseOperator:
         if self._adjoint_data is None:
             self._adjoint_data = self.adjoint(self._kspace)
         return self._adjoint_data
+
+    @property
+    def noise_std(self) -> Tensor:
+        """Noise level of the measurement, real (batch,); estimated from its outer samples if it came without one."""
+        if self._noise_std is None:
+            self._noise_std = estimate_noise_std(self._kspace, self._mask)
+        return self._noise_std
 
     def _combine(self, coil_images: Tensor) -> Tensor:
         return (self._maps.conj() * coil_images).sum(dim=1)

@@ -5,7 +5,6 @@ The checkpoints that training writes to resume from (Lightning, `.ckpt`) carry t
 """
 
 import hashlib
-import importlib
 import json
 import pickle
 import zipfile
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from mrirecon import __version__
 from mrirecon.atomic import atomic_path
 from mrirecon.errors import CheckpointError
+from mrirecon.models.build import build
 from mrirecon.physics.measurement import Reconstructor
 
 MAX_BYTES = 4 * 2**30
@@ -110,11 +110,19 @@ def _facts(path: Path, text: object) -> dict[str, Any]:
 
 
 def _instantiate(config: Mapping[str, Any], path: Path, allow_packages: Sequence[str]) -> object:
-    """Build the module that a config names. The config is data from outside: the name is checked before any import."""
+    """Build the module that a config names. The config is data from outside: names are checked before any import."""
+    _check_names(config, path, allow_packages)
+    try:
+        return build(config)
+    except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot build '{config['class_path']}' ({error}).") from error
+
+
+def _check_names(config: Mapping[str, Any], path: Path, allow_packages: Sequence[str]) -> None:
     class_path = config.get("class_path")
     if not isinstance(class_path, str) or not all(part.isidentifier() for part in class_path.split(".")):
         raise CheckpointError(f"{path}: its config names no class.")
-    package, (module_name, _, class_name) = class_path.split(".")[0], class_path.rpartition(".")
+    package = class_path.split(".")[0]
     if package not in ("mrirecon", *allow_packages):
         raise CheckpointError(
             f"{path}: wants to run code of the package '{package}'; if you trust it, add --allow-package {package}."
@@ -122,14 +130,6 @@ def _instantiate(config: Mapping[str, Any], path: Path, allow_packages: Sequence
     init_args = config.get("init_args") or {}
     if not isinstance(init_args, dict):
         raise CheckpointError(f"{path}: its config is damaged.")
-    arguments = {
-        name: _instantiate(value, path, allow_packages) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in init_args.items()
-    }
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-            raise CheckpointError(f"{path}: '{class_path}' is not a network.")
-        return cls(**arguments)
-    except (ImportError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot build '{class_path}' ({error}).") from error
+    for value in init_args.values():
+        if isinstance(value, dict) and "class_path" in value:
+            _check_names(value, path, allow_packages)

@@ -1,4 +1,6 @@
-"""A convolution whose borders repeat the edge, as the RIMs use."""
+"""Convolutions whose borders repeat the edge, as the RIMs use, and the plain stack of them of earlier networks."""
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,3 +26,23 @@ class ReplicateConv2d(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             padded = F.pad(x, self.padding, mode="replicate")
         return F.conv2d(padded, self.weight, self.bias, dilation=self.dilation)
+
+
+class ConvStack(nn.Sequential):
+    """Convolutions 3×3 with ReLU between them: real (batch, inputs, y, x) → (batch, outputs, y, x), borders zero.
+
+    `layers` convolutions, `channels` features between them. The last starts near zero, so that a network which adds its
+    output to the image starts near the identity.
+    """
+
+    def __init__(self, inputs: int, outputs: int, channels: int, layers: int):
+        widths = [inputs, *[channels] * (layers - 1), outputs]
+        convolutions = [nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths)]
+        for convolution in convolutions[:-1]:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.normal_(convolutions[-1].weight, std=1e-3)
+        modules: list[nn.Module] = []
+        for convolution in convolutions:
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            modules += [convolution, nn.ReLU(inplace=True)]
+        super().__init__(*modules[:-1])

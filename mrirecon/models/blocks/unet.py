@@ -65,12 +65,15 @@ class UNetBlock(nn.Module):
 class NormUNet(nn.Module):
     """U-Net between a normalisation of each channel to zero mean and unit deviation and its undoing.
 
-    Sizes are zero-padded to the next multiple of 16 on the way. An empty slice stays finite: its deviation counts as 1.
+    Real (batch, inputs, y, x) → (batch, outputs, y, x). The outputs are in the units of as many first inputs: their
+    mean and deviation are undone. Sizes are zero-padded to the next multiple of 16 on the way. A constant channel, such
+    as an empty slice's, stays finite: its deviation counts as 1.
     """
 
-    def __init__(self, channels: int, pools: int, image_channels: int = 2):
+    def __init__(self, channels: int, pools: int, inputs: int = 2, outputs: int = 2):
         super().__init__()
-        self.unet = UNetBlock(image_channels, image_channels, channels, pools)
+        self.outputs = outputs
+        self.unet = UNetBlock(inputs, outputs, channels, pools)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean(dim=(-2, -1), keepdim=True)
@@ -80,5 +83,5 @@ class NormUNet(nn.Module):
         missing_y, missing_x = -height % 16, -width % 16
         top, left = missing_y // 2, missing_x // 2
         padding = (left, missing_x - left, top, missing_y - top)
-        out = self.unet(F.pad((x - mean) / std, padding))
-        return out[..., top : top + height, left : left + width] * std + mean
+        out = self.unet(F.pad((x - mean) / std, padding))[..., top : top + height, left : left + width]
+        return out * std[:, : self.outputs] + mean[:, : self.outputs]
