@@ -6,6 +6,13 @@ import mrirecon
 from mrirecon.errors import UsageError
 
 
+def shipped_configs() -> dict[str, Path]:
+    """Name → file of the shipped configs, in order of their names."""
+    package = Path(mrirecon.__file__).parent
+    paths = [path for folder in (package, package.parent) for path in folder.glob("configs/*.yaml")]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+
+
 def find_config(name: str) -> Path:
     """The path of a YAML file, or of the shipped config of that name. UsageError lists the shipped ones."""
     if Path(name).is_file():
@@ -14,10 +21,9 @@ def find_config(name: str) -> Path:
         except UnicodeDecodeError:
             raise UsageError(f"--config {name}: is not a text file; a YAML file is needed.") from None
         return Path(name)
-    package = Path(mrirecon.__file__).parent
-    shipped = {path.stem: path for folder in (package, package.parent) for path in folder.glob("configs/*.yaml")}
+    shipped = shipped_configs()
     if name not in shipped:
-        raise UsageError(f"--config {name}: no such file, and the shipped ones are: {', '.join(sorted(shipped))}.")
+        raise UsageError(f"--config {name}: no such file, and the shipped ones are: {', '.join(shipped)}.")
     return shipped[name]
 
 

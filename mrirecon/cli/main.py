@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "train a reconstructor (Lightning; --config cirim, resume with --ckpt_path)",
     "evaluate": "methods × masks × accelerations over a data set: table, metrics, figures",
     "reconstruct": "one scan to an image, with a network or a classical method",
+    "models": "shipped models and their cards, networks that can be trained, and what can be imported",
+    "import-checkpoint": "weights of fastMRI, ATOMMIC, mridc or DIRECT, made usable here",
 }
 
 USAGE = """usage: mrirecon COMMAND [options]     (mrirecon COMMAND --help for each command's options)
@@ -103,7 +105,7 @@ def _warnings_shown() -> Iterator[None]:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<14} {text}" for name, text in COMMANDS.items())), end="")
+        print(USAGE.format(commands="\n".join(f"  {name:<18} {text}" for name, text in COMMANDS.items())), end="")
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"mrirecon {__version__}")
@@ -111,7 +113,7 @@ def _run(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         return _fail(f"no command '{argv[0]}'; there are: {', '.join(COMMANDS)}", 2)
     with _warnings_shown():
-        return importlib.import_module(f"mrirecon.cli.{argv[0]}").run(argv[1:])
+        return importlib.import_module(f"mrirecon.cli.{argv[0].replace('-', '_')}").run(argv[1:])
 
 
 def _explain(error: BaseException) -> int:

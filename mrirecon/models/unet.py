@@ -38,6 +38,7 @@ class UNet(Reconstructor):
         _, explicit = split_consistency(data_consistency, OUTPUT_FORMS, "a U-Net sees no gradient")
         self.magnitude = image == "magnitude"
         self.network = NormUNet(channels, pools, *((1, 1) if self.magnitude else (2, 2)))
+        self.network.start_as_identity()
         self.consistency = STEPS[explicit]()
 
     def forward(self, measurement: Measurement) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mrirecon.data.batch import Example
 from mrirecon.metrics import nmse, psnr, ssim
+from mrirecon.models.sensitivity import LearnedSensitivities
 from mrirecon.physics.measurement import Reconstructor
 from mrirecon.training.losses import l1, mse, ssim_loss, step_weights
 
@@ -18,7 +19,8 @@ class ReconstructionModule(pl.LightningModule):
     """Trains `model` against the fully sampled, coil-combined image.
 
     loss: l1 or mse of the complex estimates, averaged over them with weights that grow with the time step (per_step) or
-    equal ones (uniform). ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1.
+    equal ones (uniform). ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1; a model with
+    LearnedSensitivities needs 1.
     learning_rate: Adam's, after warmup_steps of linear increase; it then falls as a cosine to 1 % of it at the end.
     """
 
@@ -32,6 +34,11 @@ class ReconstructionModule(pl.LightningModule):
         warmup_steps: int = 100,
     ):
         super().__init__()
+        if isinstance(model, LearnedSensitivities) and ssim_share < 1:
+            raise ValueError(
+                "learned coil maps leave the phase of the image free, so that a complex target cannot be learned; "
+                "set ssim_share to 1.0, which compares magnitudes"
+            )
         # Convolutions run faster on channels-last memory; complex images are views of it.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = {"l1": l1, "mse": mse}[loss]
@@ -56,12 +63,13 @@ class ReconstructionModule(pl.LightningModule):
         return torch.as_tensor(total)
 
     def training_step(self, batch: Example, batch_idx: int) -> Tensor:
-        loss = self.total_loss(self.model(batch.measurement), batch.target)
+        support = _support(batch)
+        loss = self.total_loss([estimate * support for estimate in self.model(batch.measurement)], batch.target)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target))
         return loss
 
     def validation_step(self, batch: Example, batch_idx: int) -> Tensor:
-        (estimate,) = self.model(batch.measurement)
+        estimate: Tensor = self.model(batch.measurement)[-1] * _support(batch)
         prediction, target = estimate.abs().float().cpu().numpy(), batch.target.abs().cpu().numpy()
         for volume, p, t in zip(batch.volumes.tolist(), prediction, target, strict=True):
             self.validation_volumes.setdefault(volume, []).append((t, p))
@@ -89,3 +97,9 @@ class ReconstructionModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _support(batch: Example) -> Tensor:
+    """Bool (batch, y, x), where the target is known: inside the support of the maps that it was made with."""
+    assert batch.measurement.sensitivities is not None
+    return (batch.measurement.sensitivities != 0).any(dim=1)

@@ -1,7 +1,9 @@
 """A training run: LightningCLI with our module, data and callbacks."""
 
+import importlib
 import logging
 import os
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-import mrirecon.data.datamodule
-import mrirecon.models.cirim
-import mrirecon.models.rim
-import mrirecon.models.unet  # noqa: F401 (imported so that short class names are found)
+import mrirecon.models
 from mrirecon.data.datamodule import ReconstructionData
 from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.training.callbacks import BestModel, ValidationImages
@@ -92,6 +91,9 @@ def train(arguments: list[str]) -> Path | None:
 
 
 def _configured(arguments: list[str]) -> TrainingCLI:
+    # A class that is loaded is found by its short name, as in --model.model CIRIM.
+    for network in pkgutil.iter_modules(mrirecon.models.__path__, "mrirecon.models."):
+        importlib.import_module(network.name)
     return TrainingCLI(
         ReconstructionModule,
         ReconstructionData,

@@ -4,22 +4,24 @@ import numpy as np
 import pytest
 import torch
 
+from mrirecon.errors import CheckpointError
 from mrirecon.models.blocks.unet import NormUNet, UNetBlock
-from mrirecon.models.importers.fastmri import unet_from_fastmri
+from mrirecon.models.importers.unet_names import unet_names
 from mrirecon.models.unet import UNet
 from mrirecon.physics.fourier import fftc
 from mrirecon.physics.measurement import Measurement
+from mrirecon.physics.sense import SenseOperator
 
 
 def weights(data, prefix="w/"):
-    return {key.removeprefix(prefix): torch.from_numpy(data[key]) for key in data.files if key.startswith(prefix)}
+    return {name: torch.from_numpy(data[key]) for key, name in unet_names(data.files, prefix, "").items()}
 
 
 @pytest.mark.parametrize("case", ["fastmri_unet_even", "fastmri_unet_odd"])
 def test_the_block_is_fastmris(case: str, golden: Path):
     data = np.load(golden / f"{case}.npz")
     block = UNetBlock(1, 1, channels=4, pools=3)
-    block.load_state_dict(unet_from_fastmri(weights(data)))
+    block.load_state_dict(weights(data))
     with torch.no_grad():
         out = block(torch.from_numpy(data["in/image"]))
     torch.testing.assert_close(out, torch.from_numpy(data["out/out"]), rtol=0, atol=1e-5)
@@ -28,7 +30,7 @@ def test_the_block_is_fastmris(case: str, golden: Path):
 def test_the_normalised_form_is_fastmris(golden: Path):
     data = np.load(golden / "fastmri_normunet.npz")
     network = NormUNet(channels=4, pools=2)
-    network.unet.load_state_dict(unet_from_fastmri(weights(data, "w/unet.")))
+    network.unet.load_state_dict(weights(data, "w/unet."))
     image = torch.from_numpy(data["in/x"])[:, 0].permute(0, 3, 1, 2)
     with torch.no_grad():
         out = network(image).permute(0, 2, 3, 1)[:, None]
@@ -36,8 +38,8 @@ def test_the_normalised_form_is_fastmris(golden: Path):
 
 
 def test_foreign_parts_are_named():
-    with pytest.raises(KeyError, match="attention"):
-        unet_from_fastmri({"down_sample_layers.0.layers.0.weight": torch.zeros(1), "attention": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="attention"):
+        unet_names(["down_sample_layers.0.layers.0.weight", "attention"], "", "")
 
 
 def measurement(height=37, width=30):
@@ -60,6 +62,12 @@ def test_sizes_are_kept_and_every_weight_trains(form):
     assert estimate.is_complex()
     estimate.abs().square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_untrained_it_hands_the_image_on():
+    m = measurement(48, 32)
+    (estimate,) = UNet(channels=4, pools=2).eval()(m)
+    torch.testing.assert_close(estimate, SenseOperator(m).adjoint_data, rtol=1e-2, atol=1e-2)
 
 
 def test_magnitude_images_are_real_and_not_negative():

@@ -85,3 +85,35 @@ class NormUNet(nn.Module):
         padding = (left, missing_x - left, top, missing_y - top)
         out = self.unet(F.pad((x - mean) / std, padding))[..., top : top + height, left : left + width]
         return out * std[:, : self.outputs] + mean[:, : self.outputs]
+
+    def start_as_identity(self) -> None:
+        """Let the untrained network hand its first inputs on: features ±x carry each of them over the topmost skip.
+
+        Without a shortcut around it, a network would spend its first thousand steps on learning what it is given.
+        """
+        top = self.unet
+        split = torch.eye(self.outputs).repeat_interleave(2, dim=0)  # x → ±x
+        split[1::2] *= -1
+        join = split.T / (1 + SLOPE)  # LeakyReLU(x) − LeakyReLU(−x) = (1 + slope) x
+        features = top.last.in_channels
+        if features < len(split):
+            return  # too narrow to carry anything: it starts at random
+        (first, second), (third, fourth) = (
+            [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
+            for block in (top.down[0], top.merge[-1])
+        )
+        _carry(first.weight, split)
+        _carry(second.weight, split @ join)
+        _carry(third.weight, split @ join, first=features)  # the skip comes second
+        _carry(fourth.weight, split @ join)
+        _carry(top.last.weight, join)
+        nn.init.zeros_(top.last.bias)  # type: ignore[arg-type]
+
+
+def _carry(weight: Tensor, matrix: Tensor, first: int = 0) -> None:
+    """Make the first outputs of a convolution `matrix` times its inputs from `first` on."""
+    outputs, inputs = matrix.shape
+    centre = weight.shape[-1] // 2
+    with torch.no_grad():
+        weight[:outputs] = 0
+        weight[:outputs, first : first + inputs, centre, centre] = matrix

@@ -1,7 +1,7 @@
 """Other toolboxes' weights, mapped onto the networks here. Importers see dictionaries of tensors, never files.
 
-One module per toolbox, each with `translate`. Where a toolbox computes another equation than the paper, a network that
-computes the same lies beside it, used for such weights only.
+One module per toolbox, each with `translate`; `reading` and `parts` are what they share. Where a toolbox computes
+another equation than the paper, a network that computes the same lies beside it, used for such weights only.
 """
 
 import importlib

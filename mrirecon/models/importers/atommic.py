@@ -1,60 +1,100 @@
-"""Weights of the CIRIM family of ATOMMIC and of its predecessor mridc (Apache-2.0 toolboxes of the papers' author).
+"""Weights of ATOMMIC (Apache-2.0, the toolbox of the CIRIM paper's author), and what its predecessor mridc shares.
 
-Both name the parts of cascade i alike behind different prefixes; shapes and the order of gates are as here.
+Both name the parts of a network alike; releases differ in prefixes and in how they join cascades (`Release`). Sizes are
+inferred from shapes, the rest is taken from the settings, which are the toolbox's own configuration of the model.
 """
 
-import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from mrirecon.models.cirim import CIRIM
+from mrirecon.errors import CheckpointError
+from mrirecon.models.importers.atommic_readers import NETWORKS
+from mrirecon.models.importers.atommic_release import Release, Released
+from mrirecon.models.importers.parts import unet_size
+from mrirecon.models.importers.reading import identify, rewrapped, unwrapped
+from mrirecon.models.importers.translation import Translation
+from mrirecon.models.importers.unet_names import unet_names
 
-#: `reconstruction_module.i.` in ATOMMIC, `cirim.i.` in mridc 0.1 and later, `cascades.i.` in mridc v.0.0.1.
-CASCADE = re.compile(r"(?:reconstruction_module|cirim|cascades)\.(\d+)\.(.+)")
-PARTS = {
-    "layers.0.convs.conv_layer": "conv1",
-    "layers.0.rnn.ih": "cell1.w",
-    "layers.0.rnn.hh": "cell1.u",
-    "layers.1.convs.conv_layer": "conv2",
-    "layers.1.rnn.ih": "cell2.w",
-    "layers.1.rnn.hh": "cell2.u",
-    "final_layer.0.conv_layer": "conv3",
-}
+ATOMMIC = Release("ATOMMIC", detach=False, carry=True, carry_explicit=True, fails_explicit=True)
+#: The network that estimates coil maps: in ATOMMIC, and in mridc.
+MAP_NETWORKS = ("coil_sensitivity_maps_nn.", "sens_net.")
 
 
-def cirim_from_atommic(
-    weights: Mapping[str, Tensor], settings: Mapping[str, Any], time_steps: int, release: Literal["atommic", "mridc001"]
-) -> CIRIM:
-    """The CIRIM, IRIM or RIM of a state dictionary with implicit data consistency.
+def translate(
+    state_dict: Mapping[str, Tensor], settings: dict[str, Any], model: str | None, version: str | None
+) -> Translation:
+    """The network of ATOMMIC's weights; its releases do not differ in what is imported here, so version is not used.
 
-    settings: the peer's hyper-parameters (`recurrent_layer`, `conv_filters`, `recurrent_kernels`, `num_cascades`).
-    time_steps: the number really run; both peers round the configured one up to a multiple of 8. release decides how
-    cascades are joined. Raises ValueError for explicit data consistency and KeyError for parts that are not a CIRIM's.
+    settings: `model` of its YAML; `time_steps_used`, or else `time_steps`, is the number really run (see
+    `configured_time_steps`). Raises CheckpointError for weights that are not understood.
     """
-    if not settings["no_dc"]:
-        raise ValueError(
-            "this checkpoint uses the author's explicit data consistency, which is not a form offered here"
-        )
-    model = CIRIM(
-        cascades=settings["num_cascades"],
-        unit=settings["recurrent_layer"].lower(),
-        channels=settings["conv_filters"][0],
-        time_steps=time_steps,
-        recurrent_kernel=settings["recurrent_kernels"][0],
-        detach_between_cascades=release == "mridc001",
-        carry_hidden_state=release == "atommic",
+    return translate_release(state_dict, settings, model, lambda _: ATOMMIC)
+
+
+def translate_release(
+    state_dict: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    model: str | None,
+    release_of: Callable[[Mapping[str, Tensor]], Release],
+) -> Translation:
+    """`translate`, with the release told by a function of the weights, whose names are without wrappers there."""
+    keys = unwrapped(state_dict)
+    weights = {name: state_dict[key] for name, key in keys.items()}
+    foreign = Released(weights, settings, release=release_of(weights))
+    foreign.only("dimensionality", 2, "networks here see one slice at a time")
+    foreign.only("consecutive_slices", 1, "networks here see one slice at a time")
+    if foreign.given("num_echoes") not in (None, 0, 1):
+        raise CheckpointError("num_echoes over 1 cannot be imported: networks here see one image at a time.")
+    for name in ("coil_combination_method", "output_type"):
+        foreign.only(name, "SENSE", "networks here work on coil-combined images")
+    name = identify(foreign, NETWORKS, model)
+    translation = NETWORKS[name].read(foreign)
+    translation = _with_map_network(foreign, translation, used=name != "CIRIM" or foreign.release.map_network)
+    unused = {key for key in weights if "loss" in key.split(".")[0]}
+    if name != "KIKINet":
+        unused.add("dc_weight")  # mridc stores one that it does not use
+    translation = replace(translation, ignored=translation.ignored | unused, notes=tuple(foreign.notes))
+    return rewrapped(translation, keys)
+
+
+def _with_map_network(foreign: Released, translation: Translation, used: bool) -> Translation:
+    """The translation, inside `LearnedSensitivities` if there is a map network. used: where the settings are silent."""
+    prefix = next((p for p in MAP_NETWORKS if foreign.has(p)), None)
+    wanted = foreign.given("estimate_coil_sensitivity_maps_with_nn", "use_sens_net")
+    if prefix is None:
+        if wanted:
+            raise CheckpointError("the settings say that a network estimates the coil maps; its weights are missing.")
+        return translation
+    keys = {key for key in foreign.weights if key.startswith(prefix)}
+    if not (used if wanted is None else wanted):
+        return replace(translation, ignored=translation.ignored | keys)
+    for name in ("coil_sensitivity_maps_nn_mask_center", "sens_mask_center"):
+        foreign.only(name, True, "the map network here sees the centre of k-space alone")
+    for name in ("coil_sensitivity_maps_nn_normalize", "sens_normalize"):
+        foreign.only(name, True, "the map network here normalises its input")
+    size = unet_size(foreign, f"{prefix}norm_unet.unet.")
+    for settings in ("coil_sensitivity_maps_nn", "sens"):
+        foreign.check(f"{settings}_chans", size["channels"])
+        foreign.check(f"{settings}_pools", size["pools"])
+    foreign.notes.append(
+        "The coil maps come from the network's own, which there saw the centre of fully sampled k-space; "
+        "here it sees the sampled centre only."
     )
-    mapped = {}
-    for key, tensor in weights.items():
-        match = CASCADE.fullmatch(key)
-        if match is None:  # mridc v.0.0.1 also stores parts that its CIRIM never uses
-            continue
-        cascade, rest = match.groups()
-        part, _, kind = rest.rpartition(".")
-        if kind == "hh":  # IndRNN's scalars have no suffix and shape (1, channels, 1, 1)
-            part, kind, tensor = rest, "", tensor.flatten()
-        mapped[f"cascades.{cascade}.{PARTS[part]}{'.' + kind if kind else ''}"] = tensor
-    model.load_state_dict(mapped)
-    return model
+    return replace(
+        translation,
+        config={
+            "class_path": "mrirecon.models.sensitivity.LearnedSensitivities",
+            "init_args": {
+                "reconstructor": translation.config,
+                "channels": size["channels"],
+                "pools": size["pools"],
+            },
+        },
+        names={
+            **{key: f"reconstructor.{own}" for key, own in translation.names.items()},
+            **unet_names(keys, f"{prefix}norm_unet.unet.", "sensitivity.network.unet."),
+        },
+    )

@@ -45,6 +45,8 @@ class Translation:
             missing=tuple(sorted(own.keys() - placed.values())),
             unexpected=tuple(sorted(state_dict.keys() - placed.keys() - self.ignored)),
         )
+        if len(set(placed.values())) < len(placed):
+            raise CheckpointError("several of these weights stand for the same one here; leave one copy of them.")
         if not partial:
             matching.check()
         weights = {}
@@ -59,12 +61,13 @@ class Translation:
                 raise CheckpointError(f"'{foreign}' holds NaN or infinite values.")
             weights[name] = value.detach().reshape(target.shape).to(target.dtype)
         network.load_state_dict(weights, strict=not partial)
-        return network.eval(), matching
+        # The memory layout that networks are trained in here, and convolutions prefer.
+        return network.to(memory_format=torch.channels_last).eval(), matching  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
 class Matching:
-    """matched: foreign key → ours. missing: our keys without a foreign one. unexpected: foreign ones without a place."""
+    """matched: foreign key → ours. missing: our keys without one. unexpected: foreign keys without a place here."""
 
     matched: dict[str, str]
     missing: tuple[str, ...]
