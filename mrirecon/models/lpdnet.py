@@ -25,10 +25,10 @@ class LPDNet(Reconstructor):
     """Learned primal-dual network.
 
     iterations: T. primal, dual: numbers of buffers, real and imaginary part of each being two channels. network:
-    `unet` with `pools` halvings of the size, or `cnn`, a stack of `layers` convolutions as in the paper; `channels`
-    features (on the first level). tied: all iterations share their weights. residual: the networks' outputs are added
-    to the buffers; without, they take their place. data_consistency: A and A^H are part of the network, so nothing but
-    `implicit` is possible.
+    `cnn`, a stack of `layers` convolutions as in the paper, or `unet` with `pools` halvings of the size as in later
+    comparisons, which learns slowly; `channels` features (on the first level). tied: all iterations share their
+    weights. residual: the networks' outputs are added to the buffers; without, they take their place. data_consistency:
+    A and A^H are part of the network, so nothing but `implicit` is possible.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class LPDNet(Reconstructor):
         iterations: int = 5,
         primal: int = 5,
         dual: int = 5,
-        network: Literal["unet", "cnn"] = "unet",
-        channels: int = 16,
+        network: Literal["cnn", "unet"] = "cnn",
+        channels: int = 32,
         pools: int = 2,
         layers: int = 3,
         tied: bool = False,

@@ -71,8 +71,7 @@ def load_checkpoint(path: Path, allow_packages: Sequence[str] = ()) -> Checkpoin
         raise CheckpointError(f"{path}: the weights do not fit the network its config describes ({error}).") from error
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Checkpoint(model, facts["config"], facts["card"], sha256)
+    return Checkpoint(model.eval(), facts["config"], facts["card"], sha256)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -31,14 +31,14 @@ def start_as_linear(stack: nn.Module, weights: Mapping[tuple[int, int], float]) 
     """Let a `ConvStack`'s untrained output o be Σ weights[o, i] input i, nearly.
 
     Two features carry each input, with either sign, through all layers; without them a plain stack that has to find the
-    gradient's use learns next to nothing in its first hundred steps. Raises ValueError if there are too few features or
-    only one layer.
+    gradient's use learns next to nothing in its first hundred steps. A stack with too few features, or of one layer,
+    stays as it is.
     """
     first, *others = (layer for layer in stack.children() if isinstance(layer, nn.Conv2d))
     carried = sorted({i for _, i in weights})
     features = 2 * len(carried)
     if not others or first.out_channels < features:
-        raise ValueError(f"this network needs at least {features} channels and 2 layers")
+        return
     *middle, last = others
     with torch.no_grad():
         first.weight[:features] = 0

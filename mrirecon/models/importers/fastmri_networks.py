@@ -42,6 +42,8 @@ class FastMRIVarNet(E2EVN):
         super().__init__(cascades, channels, pools)
         self.mask_center = mask_center
         self.sensitivity = SensitivityNetwork(sensitivity_channels, sensitivity_pools)
+        # The layout that training uses here; rounding, on which gradients at the kinks depend, is then as in fastMRI's.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def sensitivities(self, measurement: Measurement) -> Tensor:
         """The maps, complex (batch, coils, y, x)."""

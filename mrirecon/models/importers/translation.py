@@ -61,8 +61,7 @@ class Translation:
                 raise CheckpointError(f"'{foreign}' holds NaN or infinite values.")
             weights[name] = value.detach().reshape(target.shape).to(target.dtype)
         network.load_state_dict(weights, strict=not partial)
-        # The memory layout that networks are trained in here, and convolutions prefer.
-        return network.to(memory_format=torch.channels_last).eval(), matching  # type: ignore[call-overload]
+        return network.eval(), matching
 
 
 @dataclass(frozen=True)
