@@ -4,7 +4,7 @@
 
 Trains each small network with each form and two seeds for the same number of gradient steps on the same simulated
 slices, and scores it on held-out volumes of two other subjects. Writes learning.csv, which is also where an interrupted
-run continues, and learning.md. About an hour and a half on two cores. IMAGES is the folder of MS patients' volumes that
+run continues, and learning.md. About an hour and a quarter on two cores. IMAGES is the folder of MS patients' volumes that
 docs/model_cards/cirim_small.md cites.
 """
 
@@ -242,8 +242,8 @@ def report(rows: list[dict[str, str]], gains: dict[str, float]) -> str:
         "one cascade that is not given the gradient, are such a guess and one gradient step. In the cascades of a "
         "CIRIM the same step is taken several times, and with `implicit` at every time step. An E2EVN in its own form "
         "moves the image by its U-Nets alone, since its data term leaves the measured k-space as it is; eight channels "
-        "learn that too slowly, and sixteen reach it. The U-Nets of an LPDNet work on normalised k-space, of which they "
-        "probably see little but the centre.",
+        "learn that too slowly, and sixteen reach it. The U-Nets of an LPDNet work on normalised k-space, of which "
+        "they probably see little but the centre.",
         "",
     ]
     return "\n".join(lines)
