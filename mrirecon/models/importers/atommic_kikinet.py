@@ -35,6 +35,8 @@ class AtommicKIKINet(Reconstructor):
         self.image_network = image_network
         self.iterations = iterations
         self.fourier = PeerFourier(centered, norm)
+        # The layout that training uses here; rounding at the kinks is then as in the toolbox, on one thread and on two.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weight = nn.Parameter(torch.ones(())) if data_consistency else None
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
