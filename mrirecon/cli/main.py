@@ -124,7 +124,7 @@ def _explain(error: BaseException) -> int:
             return _fail(str(error), error.exit_code)
         case KeyboardInterrupt():
             return _fail("interrupted; no partial output was left.", EXIT_INTERRUPTED)
-        case _Terminated():
+        case _ if _was_terminated(error):
             return _fail("terminated; no partial output was left.", EXIT_TERMINATED)
         case BrokenPipeError():
             return 0
@@ -141,6 +141,11 @@ def _discard_stdout() -> None:
     """What stdout still holds could not be written; Python would complain about it again at exit."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _was_terminated(error: BaseException) -> bool:
+    # A loader's process can hear of a SIGTERM to the whole group before this one does; torch reports its end.
+    return isinstance(error, _Terminated) or "killed by signal: Terminated" in str(error)
 
 
 def _out_of_resources(error: BaseException) -> bool:

@@ -71,6 +71,8 @@ def train(arguments: list[str]) -> Path | None:
     except ValueError as error:  # a constructor's refusal
         raise UsageError(f"{error}; mrirecon train --help explains all options.") from error
     output: Path = cli.config.output
+    if not any(parameter.requires_grad for parameter in cli.model.parameters()):
+        raise UsageError("this network has no weights to train; give it at least one cascade, iteration or step.")
     if cli.config.init is not None and cli.config.ckpt_path is not None:
         raise UsageError("--init starts a new run and --ckpt_path resumes an old one; give one of them.")
     if cli.config.init is not None:
