@@ -22,7 +22,7 @@ RUN python3 -m venv /opt/build \
     && /opt/mrirecon/bin/pip install --no-cache-dir -c constraints.txt --no-deps --extra-index-url "$TORCH_INDEX" torch
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && /opt/mrirecon/bin/pip install --no-cache-dir -c constraints.txt dist/*.whl \
+    && /opt/mrirecon/bin/pip install --no-cache-dir -c constraints.txt "$(echo dist/*.whl)[twix,mrd2]" \
     && /opt/mrirecon/bin/pip uninstall --yes pip
 
 FROM debian:bookworm-slim

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mrirecon import __version__, metrics
-from mrirecon.acquisition.detection import open_scan
 from mrirecon.atomic import atomic_path
 from mrirecon.classical.cg_sense import CGSense
+from mrirecon.conditioning.opening import open_scan
 from mrirecon.evaluation.evaluate import Example, Setting, Table, evaluate
 from mrirecon.evaluation.figures import label, mask_label, save_comparison
 from mrirecon.export.hdf5 import DISCLAIMER

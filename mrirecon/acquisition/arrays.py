@@ -1,5 +1,6 @@
 """NumPy files: one array (.npy), read lazily by memory mapping, or several (.npz), read whole. Never unpickles."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -9,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon.acquisition.axes import Index
-from mrirecon.acquisition.containers import Container, StoredArray
+from mrirecon.acquisition.containers import MOST_COMPRESSION, Container, StoredArray
 from mrirecon.errors import InputError
 
 
 def _npy_arrays(path: Path) -> dict[str, StoredArray]:
     with path.open("rb") as file:
-        return {"": _array_in(file)}
+        array = _array_in(file)
+        return {"": replace(array, largest=path.stat().st_size - file.tell())}
 
 
 def _read_npy(path: Path, key: str, index: Index) -> NDArray[Any]:
@@ -24,13 +26,15 @@ def _read_npy(path: Path, key: str, index: Index) -> NDArray[Any]:
 
 def _npz_arrays(path: Path) -> dict[str, StoredArray]:
     arrays = {}
+    size = path.stat().st_size
     with ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         if not members:
             raise InputError(f"{path}: is a zip archive without NumPy arrays; k-space in .npz, HDF5 or .mat is read.")
         for member in members:
             with archive.open(member) as file:
-                arrays[member.removesuffix(".npy")] = _array_in(file)
+                largest = min(member.file_size, MOST_COMPRESSION * min(member.compress_size, size))
+                arrays[member.filename.removesuffix(".npy")] = replace(_array_in(file), largest=largest)
     return arrays
 
 

@@ -1,5 +1,6 @@
 """What all files of named arrays have in common: choosing the array, reading one slice of it, and the Scan it makes."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,17 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrirecon.acquisition.axes import Index, Layout, guessed_axes, named_axes, times
+from mrirecon.acquisition.axes import Index, Layout, Volume, guessed_axes, named_axes, times
 from mrirecon.acquisition.scan import Header, Scan
 from mrirecon.errors import InputError, MrireconError, UsageError
+
+#: DEFLATE, which all these formats compress with, makes data at most 1032 times smaller.
+MOST_COMPRESSION = 1032
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Shape and type of an array in a file, before it is read."""
+    """Shape and type of an array in a file, before it is read.
+
+    largest: bytes that it can have at most, judged by the file's size; None = not judged.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    largest: int | None = None
 
     @property
     def complex(self) -> bool:
@@ -33,6 +41,12 @@ class StoredArray:
     def __str__(self) -> str:
         return f"{times(self.shape)} {self.type_name}"
 
+    def check_size(self) -> None:
+        """ValueError if the file is too small for the array. Headers can claim any size, so ask before allocating."""
+        claimed = math.prod(self.shape) * self.dtype.itemsize
+        if self.largest is not None and claimed > self.largest:
+            raise ValueError(f"an array of {times(self.shape)} would have {claimed} bytes, and the file is too small")
+
 
 @dataclass(frozen=True)
 class Container:
@@ -40,28 +54,47 @@ class Container:
 
     arrays: lists them without reading them; a format with one nameless array calls it "".
     read: part of an array. Both open the file anew and may raise anything on damaged files: call them in `reading`.
+    layout: the axes of an array of this shape in this file, where nobody names them.
     """
 
     format: str
     arrays: Callable[[Path], dict[str, StoredArray]]
     read: Callable[[Path, str, Index], NDArray[Any]]
+    layout: Callable[[Sequence[int], Path], Layout] = guessed_axes
 
-    def scan(self, path: Path, key: str | None, axes: str | Sequence[str] | None, notes: tuple[str, ...] = ()) -> Scan:
-        """The Scan of the k-space under `key` (default: the only complex array)."""
+    def scans(
+        self, path: Path, key: str | None, axes: str | Sequence[str] | None, notes: tuple[str, ...] = ()
+    ) -> list[Scan]:
+        """The volumes of the k-space under `key` (default: the only complex array), one Scan each."""
         with reading(path):
             arrays = self.arrays(path)
         key = choose_kspace(path, arrays, key)
-        shape = arrays[key].shape
-        layout = guessed_axes(shape, path) if axes is None else named_axes(axes, shape, path)
-        return Scan(
-            path=path,
-            format=self.format,
-            shape=layout.scan_shape(shape),
-            read_slice=SliceReader(path, key, layout, self.read),
-            header=Header(readout_axis=layout.readout_axis),
-            stored_dtype=arrays[key].type_name,
-            notes=layout.notes + notes,
-        )
+        with reading(path):
+            arrays[key].check_size()
+            layout = self.layout(arrays[key].shape, path) if axes is None else named_axes(axes, arrays[key].shape, path)
+        return self.volumes(path, key, arrays[key], layout, notes)
+
+    def volumes(
+        self, path: Path, key: str, array: StoredArray, layout: Layout, notes: tuple[str, ...] = ()
+    ) -> list[Scan]:
+        """One Scan per volume of an array whose axes are known."""
+        volumes = layout.volumes(array.shape)
+        if not volumes:
+            raise InputError(f"{path}: holds no k-space: an axis of {times(array.shape)} is empty.")
+        return [
+            Scan(
+                path=path,
+                format=self.format,
+                shape=layout.scan_shape(array.shape),
+                read_slice=SliceReader(path, key, layout, self.read, volume),
+                header=Header(readout_axis=layout.readout_axis),
+                stored_dtype=array.type_name,
+                notes=layout.notes + notes,
+                volume=label,
+                stack=layout.stack,
+            )
+            for label, volume in volumes.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -72,10 +105,11 @@ class SliceReader:
     key: str
     layout: Layout
     read: Callable[[Path, str, Index], NDArray[Any]]
+    volume: Volume = ()
 
     def __call__(self, index: int) -> NDArray[np.complex64]:
         with reading(self.path, f"slice {index}"):
-            selected = self.read(self.path, self.key, self.layout.select(index))
+            selected = self.read(self.path, self.key, self.layout.select(index, self.volume))
         return self.layout.arrange(as_complex64(selected))
 
 
@@ -112,9 +146,10 @@ def choose_kspace(path: Path, arrays: dict[str, StoredArray], key: str | None) -
     if arrays[key].dtype.kind == "O":
         raise InputError(f"{path}: {what} holds objects, not numbers; save the k-space as an array of its own.")
     if not arrays[key].complex:
+        parts = " (they seem to be its last axis)" if arrays[key].shape[-1:] == (2,) else ""
         raise InputError(
             f"{path}: {what} ({arrays[key]}) is not complex, so it is not k-space; is it an image? "
-            "Complex k-space is needed; real and imaginary parts stored apart must be joined first."
+            f"Complex k-space is needed; real and imaginary parts stored apart{parts} must be joined first."
         )
     return key
 

@@ -1,5 +1,6 @@
 """MATLAB files: v5 (up to -v7), read whole, and v7.3, which is HDF5 with the axes reversed, read lazily."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def _v5_array(path: Path, key: str, modified_ns: int) -> NDArray[Any]:
 def _v73_arrays(path: Path) -> dict[str, StoredArray]:
     with h5py.File(path, "r") as file:
         return {
-            name: StoredArray(array.shape[::-1], array.dtype)
+            name: replace(array, shape=array.shape[::-1])
             for name, array in datasets(file).items()
             if not name.startswith("#")
         }

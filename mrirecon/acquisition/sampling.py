@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrirecon.acquisition.array_files import container_of
 from mrirecon.acquisition.axes import times
 from mrirecon.acquisition.containers import StoredArray, listing, reading
-from mrirecon.acquisition.detection import container_of
 from mrirecon.acquisition.scan import ZERO_SHARE_OF_PROSPECTIVE, Axis, Box, Scan
 from mrirecon.errors import InputError, UsageError
 from mrirecon.physics.sampling import SamplingMask, achieved_acceleration, seed_of
@@ -127,6 +127,7 @@ def _read_mask(path: Path, scan: Scan) -> NDArray[np.bool_]:
         )
     name, array = next(iter(masks.items()))
     with reading(path):
+        array.check_size()
         values = np.squeeze(container.read(path, name, (slice(None),) * len(array.shape)))
     if not np.isin(values, (0, 1)).all():
         raise InputError(f"{path}: holds values other than 0 and 1, so it is not a sampling mask; save it as booleans.")

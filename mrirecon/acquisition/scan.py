@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrirecon.acquisition.geometry import Geometry
 from mrirecon.errors import InputError
 
 Axis = Literal["y", "x"]
+Stack = Literal["slices", "partitions", "readouts"]
 #: Rows and columns of k-space, half-open: ((y0, y1), (x0, x1)).
 Box = tuple[tuple[int, int], tuple[int, int]]
 
@@ -31,13 +33,17 @@ class Header:
 
     acquired: the rows and columns of k-space that were measured at all, as ((y0, y1), (x0, x1)) half-open; the rest is
         padding. None when the header does not tell.
-    recon_size: (y, x) matrix that the vendor's image has, after readout oversampling is removed.
-    fov_mm: (y, x) field of view of that image. field_strength_t: main field.
+    recon_size: (y, x) central pixels of the image that are delivered, where the k-space is oversampled.
+    recon_partitions: the same for the partitions of a 3D scan.
+    readout_kept: samples of the image along the readout, where the readout is oversampled and still to be cropped.
+    fov_mm: (y, x) field of view of that image. field_strength_t: main field. frequency_hz: of the resonance.
     """
 
     readout_axis: Axis | None = None
     acquired: Box | None = None
     recon_size: tuple[int, int] | None = None
+    recon_partitions: int | None = None
+    readout_kept: int | None = None
     fov_mm: tuple[float, float] | None = None
     slice_thickness_mm: float | None = None
     field_strength_t: float | None = None
@@ -46,6 +52,29 @@ class Header:
     te_ms: float | None = None
     ti_ms: float | None = None
     flip_angle_deg: float | None = None
+    vendor: str | None = None
+    model: str | None = None
+    frequency_hz: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of conditioning that was done, or left out: its name (see `mrirecon.conditioning`) and what it did."""
+
+    name: str
+    done: str
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Samples of noise alone, from a noise scan.
+
+    samples: complex64 (coils, samples). sample_time_us: dwell time, 0 = unknown. source: where they are from.
+    """
+
+    samples: NDArray[np.complex64]
+    sample_time_us: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +113,16 @@ class Scan:
     read_target: slice index → float32 (y, x) magnitude reference stored in the file, or None. target_name: its key.
     stored_dtype: type of the samples in the file, for `mrirecon info`.
     notes: sentences about what is unknown or was assumed, for `mrirecon info`.
+    volume: which of its file's volumes it is, such as "contrast-2"; None if the file has one.
+    stack: what the leading axis counts: slices; 3D partitions that are still encoded (kz), which no method takes; or
+        positions along the readout of a 3D scan, whose y and x are then the two phase encodes.
+    geometry: of the delivered images, for a 3D scan (partition, phase encode 1, readout); None = unknown.
+    read_calibration: slice index → complex64 (coils, y, x), separately acquired calibration lines on the same grid,
+        zero elsewhere; None = the ACS, if any, is part of the k-space.
+    noise: noise scan in the same file. sample_time_us, noise_bandwidth: dwell time and relative receiver noise
+        bandwidth of the imaging readouts, needed to relate noise to them. averages: readouts averaged per sample.
+    noise_std: standard deviation of the complex noise in k-space, where conditioning has made it known.
+    steps: what conditioning did, in order.
     """
 
     path: Path
@@ -96,6 +135,16 @@ class Scan:
     target_name: str | None = None
     stored_dtype: str = "complex64"
     notes: tuple[str, ...] = ()
+    volume: str | None = None
+    stack: Stack = "slices"
+    geometry: Geometry | None = None
+    read_calibration: Callable[[int], NDArray[np.complex64]] | None = None
+    noise: Noise | None = None
+    sample_time_us: float | None = None
+    noise_bandwidth: float | None = None
+    averages: float = 1.0
+    noise_std: float | None = None
+    steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -104,6 +153,11 @@ class Scan:
                 f"{self.path}: holds no k-space: {slices} slices, {coils} coils, {y} × {x} samples. "
                 "Check the key and the axes (--key, --axes)."
             )
+
+    @property
+    def name(self) -> str:
+        """The file's name, and which of its volumes this is."""
+        return f"{self.path.name} {self.volume}" if self.volume else self.path.name
 
     @property
     def slices(self) -> int:
@@ -116,7 +170,7 @@ class Scan:
     def kspace(self, index: int) -> NDArray[np.complex64]:
         """K-space of one slice (coils, y, x); InputError if it holds NaN or infinity."""
         kspace = self.read_slice(index)
-        if not np.isfinite(kspace.view(np.float32)).all():
+        if not np.isfinite(kspace).all():
             raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; export the file again.")
         return kspace
 

@@ -10,7 +10,7 @@ from jsonargparse import ActionConfigFile
 from jsonargparse.typing import PositiveInt
 
 from mrirecon.cli.configs import with_config_paths
-from mrirecon.cli.options import add_machine_options, check_writable, torch_device
+from mrirecon.cli.options import add_machine_options, add_scan_options, check_writable, opened_scans, torch_device
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import InputError, UsageError
 from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
@@ -42,8 +42,7 @@ def run(argv: list[str]) -> int:
             paths,
             methods,
             settings,
-            key=options.key,
-            axes=options.axes,
+            open_file=lambda path: opened_scans(path, options),
             seed=options.seed,
             max_slices=options.max_slices,
             device=device,
@@ -91,8 +90,7 @@ def _parser() -> ArgumentParser:
     )
     add("--seed", type=int | None, help="seed of the masks (default: from each file's name)")
     add("--max-slices", type=PositiveInt | None, help="only so many central slices of each scan (default: all)")
-    add("--key", type=str | None, help="name of the k-space array in the files, where there are several")
-    add("--axes", type=str | None, help="the arrays' axes in order, such as ky,kx,coil or slice,coil,ky,kx")
+    add_scan_options(parser)
     add_machine_options(parser)
     return parser
 

@@ -1,20 +1,29 @@
 """`mrirecon info`: what a scan file holds, what would be done with it, and what is unknown."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mrirecon.acquisition.array_files import READABLE
 from mrirecon.acquisition.axes import times
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.geometry import Geometry, patient_side
 from mrirecon.acquisition.scan import Scan
+from mrirecon.cli.options import add_scan_options, chosen_volumes, opened_scans
 from mrirecon.cli.parser import ArgumentParser
+from mrirecon.conditioning.partial_fourier import fraction_text
 from mrirecon.weights import shipped_models
+
+#: What the leading axis of a scan counts.
+STACKS = {"slices": "slices", "readouts": "positions along the readout"}
 
 
 def run(argv: list[str]) -> int:
     """Print the facts of the scan that `argv` names; returns the exit code."""
     options = _parser().parse_args(argv)
-    facts = scan_facts(open_scan(options.scan, options.key, options.axes))
+    scans = opened_scans(options.scan, options)
+    facts = scan_facts(chosen_volumes(scans, options.volume)[0])
+    facts["volumes"] = [scan.volume for scan in scans if scan.volume]
     print(json.dumps(facts) if options.json else _text(facts))
     return 0
 
@@ -26,15 +35,9 @@ def _parser() -> ArgumentParser:
         "recognised by the file's content. Names, birth dates and other personal data are never read.",
     )
     add = parser.add_argument
-    add("scan", type=Path, metavar="SCAN", help="k-space: fastMRI or plain HDF5, .npy, .npz, or MATLAB .mat")
-    add("--key", type=str | None, help="name of the k-space array in the file, where there are several")
-    add(
-        "--axes",
-        type=str | None,
-        help="the array's axes in order, such as ky,kx,coil or slice,coil,ky,kx, of: slice, coil, y or ky, x or kx, or "
-        "readout and phase instead of y and x; MATLAB arrays in MATLAB's order (default: the format's own order, or "
-        "a guess that is noted)",
-    )
+    add("scan", type=Path, metavar="SCAN", help=f"raw data or k-space: {READABLE}")
+    add("--volume", type=str | None, metavar="NAME", help="which of the file's volumes (default: the first)")
+    add_scan_options(parser)
     add("--json", action="store_true", help="print one JSON object on stdout instead of text")
     return parser
 
@@ -46,6 +49,8 @@ def scan_facts(scan: Scan) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "file": str(scan.path),
         "format": scan.format,
+        "volume": scan.volume,
+        "stack": scan.stack,
         "slices": scan.slices,
         "coils": scan.coils,
         "matrix": scan.shape[2:],
@@ -63,6 +68,9 @@ def scan_facts(scan: Scan) -> dict[str, Any]:
         "fov_mm": header.fov_mm,
         "voxel_mm": _voxel_mm(scan),
         "slice_thickness_mm": header.slice_thickness_mm,
+        "geometry": _geometry_facts(scan.geometry),
+        "conditioning": [asdict(step) for step in scan.steps],
+        "noise_std": scan.noise_std,
         "scale": survey.scale,
         "dead_coils": survey.dead_coils,
         "empty_slices": survey.empty_slices,
@@ -95,8 +103,26 @@ def _sampling_facts(scan: Scan) -> dict[str, Any]:
 
 
 def _voxel_mm(scan: Scan) -> tuple[float, float] | None:
+    if scan.geometry:
+        return scan.geometry.pixel_mm
     fov, size = scan.header.fov_mm, scan.header.recon_size
     return (fov[0] / size[0], fov[1] / size[1]) if fov and size else None
+
+
+def _geometry_facts(geometry: Geometry | None) -> dict[str, Any] | None:
+    if geometry is None:
+        return None
+    return {
+        "slices": geometry.slices,
+        "slice_spacing_mm": geometry.spacing_mm,
+        "x_direction": geometry.x_direction,
+        "y_direction": geometry.y_direction,
+        "slice_direction": geometry.slice_direction,
+        "first_centre_mm": geometry.centres_mm[0],
+        "patient_position": geometry.patient_position,
+        "convention": geometry.convention,
+        "proven": geometry.proven,
+    }
 
 
 def _plan(sampling: dict[str, Any], scan: Scan) -> list[str]:
@@ -104,13 +130,19 @@ def _plan(sampling: dict[str, Any], scan: Scan) -> list[str]:
         first = f"Sampling: {sampling['source']}; the scan cannot be scored, as its missing samples are not known."
     else:
         first = "Sampling: all samples are used; --undersample KIND or --mask FILE drops some and scores the result."
+    side = fraction_text(scan.acquired, scan.shape[2:])
+    partial = [f"Partial Fourier: {side}; the rest stays zero, unless --partial-fourier fills it."] if side else []
     if scan.coils == 1:
         maps = "Coil maps: none are needed for one coil."
+    elif scan.read_calibration:
+        maps = "Coil maps: by ESPIRiT, from the separately acquired calibration lines."
     elif min(sampling["acs"]):
         maps = f"Coil maps: by ESPIRiT, from the fully sampled centre of {times(sampling['acs'])} (y × x)."
     else:
         maps = "Coil maps: the centre is not fully sampled, so they must be given (--maps FILE)."
-    return [first, maps, f"Method: {next(iter(shipped_models()), 'cs')}, unless --method names another."]
+    steps = [f"{step.name}: {step.done}" for step in scan.steps]
+    method = f"Method: {next(iter(shipped_models()), 'cs')}, unless --method names another."
+    return [*steps, *partial, first, maps, method]
 
 
 def _unknown(facts: dict[str, Any]) -> list[str]:
@@ -123,8 +155,9 @@ def _unknown(facts: dict[str, Any]) -> list[str]:
         "voxel_mm": "voxel size",
         "slice_thickness_mm": "slice thickness",
         "target": "reference image",
+        "geometry": "position and orientation of the slices",
     }
-    return [text for key, text in names.items() if facts[key] is None] + ["position and orientation of the slices"]
+    return [text for key, text in names.items() if facts[key] is None]
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -160,7 +193,10 @@ def _text(facts: dict[str, Any]) -> str:
     table = {
         "file": facts["file"],
         "format": facts["format"],
-        "k-space": f"slices {facts['slices']} × coils {facts['coils']} × y {rows} × x {columns}, {facts['dtype']}",
+        "volumes": f"{len(facts['volumes'])}: {', '.join(facts['volumes'])}" if facts["volumes"] else None,
+        "of these": f"{facts['volume']} (--volume shows another)" if facts["volumes"] else None,
+        "k-space": f"{STACKS[facts['stack']]} {facts['slices']} × coils {facts['coils']} × y {rows} × x {columns}, "
+        f"{facts['dtype']}",
         "readout axis": facts["readout_axis"] or "unknown",
         "acquired": f"rows {y0} to {y1 - 1}, columns {x0} to {x1 - 1} (from {facts['acquired']['from']})",
         "sampling": measured,
@@ -168,6 +204,7 @@ def _text(facts: dict[str, Any]) -> str:
         "sequence": ", ".join(timing),
         "image": ", ".join(image),
         "slice thickness": f"{facts['slice_thickness_mm']:g} mm" if facts["slice_thickness_mm"] else None,
+        "orientation": _orientation(facts["geometry"]),
         "scale": f"{facts['scale']:.4g} (methods see k-space divided by it)",
         "dead coils": ", ".join(map(str, facts["dead_coils"])),
         "empty slices": ", ".join(map(str, facts["empty_slices"])),
@@ -179,6 +216,16 @@ def _text(facts: dict[str, Any]) -> str:
     if facts["notes"]:
         lines += ["", "notes", *(f"  - {sentence}" for sentence in facts["notes"])]
     return "\n".join(lines)
+
+
+def _orientation(geometry: dict[str, Any] | None) -> str | None:
+    if geometry is None:
+        return None
+    columns, rows, slices = (patient_side(geometry[f"{axis}_direction"]) for axis in ("x", "y", "slice"))
+    doubt = "" if geometry["proven"] else "; unproven, check left and right against an image of the scanner"
+    spacing = geometry["slice_spacing_mm"]
+    apart = f"{spacing:.4g} mm apart" if spacing else "unevenly spaced"
+    return f"columns towards {columns}, rows {rows}, slices {slices}, {apart} ({geometry['convention']}{doubt})"
 
 
 def _rounded(sizes: tuple[float, ...]) -> str:

@@ -23,9 +23,10 @@ COMMANDS = {
     "demo": "simulate a scan, reconstruct it with a network and with compressed sensing, write a report",
     "info": "what a scan file holds, what would be done with it, and what is unknown",
     "simulate": "write a simulated data set in fastMRI layout",
+    "manifest": "list the scans of a data set with hashes, check them, split them by subject",
     "train": "train a reconstructor (Lightning; --config cirim, resume with --ckpt_path)",
     "evaluate": "methods × masks × accelerations over a data set: table, metrics, figures",
-    "reconstruct": "one scan to an image, with a network or a classical method",
+    "reconstruct": "one scan to images (HDF5, NIfTI, DICOM), with a network or a classical method",
     "models": "shipped models and their cards, networks that can be trained, and what can be imported",
     "import-checkpoint": "weights of fastMRI, ATOMMIC, mridc or DIRECT, made usable here",
 }

@@ -1,13 +1,95 @@
 """What several commands do with their options alike."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
+from mrirecon.acquisition.scan import Scan
 from mrirecon.cli.parser import ArgumentParser
+from mrirecon.conditioning.opening import open_scans
+from mrirecon.conditioning.options import SKIPPABLE, Conditioning
 from mrirecon.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def add_scan_options(parser: ArgumentParser) -> None:
+    """How a file is to be understood, and what is done to its k-space before it is reconstructed."""
+    add = parser.add_argument
+    add("--key", type=str | None, help="name of the k-space array in the file, where there are several")
+    add(
+        "--axes",
+        type=str | None,
+        help="the array's axes in order, such as ky,kx,coil or slice,coil,readout,phase, of: slice, coil, y or ky, x "
+        "or kx, or readout and phase instead of y and x, kz (second phase encode of a 3D scan), and echo, contrast, "
+        "repetition, time, each step of which is a volume of its own; MATLAB arrays in MATLAB's order (default: the "
+        "format's own order, or a guess that is noted)",
+    )
+    add("--group", type=str | None, metavar="NAME", help="which measurement of a raw data file (default: the last)")
+    add("--noise", type=Path | None, metavar="FILE", help="noise scan with the same coils, to whiten the noise with")
+    add(
+        "--background-noise",
+        action="store_true",
+        help="whiten with the noise of the scan's own background, as is done for raw data without a noise scan",
+    )
+    add(
+        "--compress-coils",
+        type=float | None,
+        metavar="N",
+        help="combine the coils into N virtual ones; below 1: into as many as keep this share of the energy",
+    )
+    add(
+        "--compression",
+        type=str,
+        default="svd",
+        help="svd: one matrix for the scan; geometric: one per position along the readout",
+    )
+    add(
+        "--directions",
+        type=str,
+        default="auto",
+        help="how raw data's direction cosines relate to the image: mrd, siemens, or auto, by the vendor in the header",
+    )
+    add(
+        "--skip",
+        type=str,
+        action="append",
+        default=[],
+        metavar="STEP",
+        help=f"leave a step of conditioning out: {', '.join(SKIPPABLE)}; can be given several times",
+    )
+
+
+def conditioning_of(options: Namespace) -> Conditioning:
+    """What the options of `add_scan_options` ask for."""
+    return Conditioning(
+        skip=tuple(options.skip),
+        noise=options.noise,
+        background_noise=options.background_noise,
+        coils=options.compress_coils,
+        compression=options.compression,
+        directions=options.directions,
+    )
+
+
+def opened_scans(path: Path, options: Namespace) -> list[Scan]:
+    """The volumes in the file, opened as the options of `add_scan_options` ask."""
+    conditioning = conditioning_of(options)
+    return open_scans(path, conditioning, key=options.key, axes=options.axes, group=options.group)
+
+
+def chosen_volumes(scans: Sequence[Scan], name: str | None) -> list[Scan]:
+    """The volume called `name`, or all."""
+    chosen = [scan for scan in scans if name in (None, scan.volume)]
+    if not chosen:
+        there = ", ".join(scan.volume or "one without a name" for scan in scans)
+        raise UsageError(f"{scans[0].path}: --volume {name}: there is no such volume; there are: {there}.")
+    return chosen
 
 
 def add_machine_options(parser: ArgumentParser) -> None:
@@ -25,8 +107,10 @@ def add_machine_options(parser: ArgumentParser) -> None:
     )
 
 
-def torch_device(name: str) -> torch.device:
+def torch_device(name: str) -> "torch.device":
     """The device called auto, cpu or cuda; auto is a GPU where there is one."""
+    import torch
+
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {name}: choose auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():

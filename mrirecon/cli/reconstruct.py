@@ -1,83 +1,128 @@
-"""`mrirecon reconstruct`: one scan to an image."""
+"""`mrirecon reconstruct`: one scan to images."""
 
 import json
 import logging
-import math
-import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
 from jsonargparse import Namespace
-from numpy.typing import NDArray
 
-from mrirecon import __version__, metrics
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.array_files import READABLE
 from mrirecon.acquisition.sampling import Sampling, sampling_from_file, sampling_of, undersample
 from mrirecon.acquisition.scan import Scan
-from mrirecon.cli.options import add_machine_options, check_writable, torch_device
+from mrirecon.cli.options import (
+    add_machine_options,
+    add_scan_options,
+    check_writable,
+    chosen_volumes,
+    opened_scans,
+    torch_device,
+)
 from mrirecon.cli.parser import ArgumentParser
+from mrirecon.conditioning.partial_fourier import PartialFourier
 from mrirecon.errors import UsageError
-from mrirecon.export.hdf5 import DISCLAIMER, reconstruction_file
-from mrirecon.export.png import central_slices, preview
+from mrirecon.export.dicom import check_folder, required_geometry
+from mrirecon.export.hdf5 import DISCLAIMER
+from mrirecon.export.reference_dicom import read_reference
 from mrirecon.physics.sampling import MASKS, SamplingMask, mask_by_name
-from mrirecon.reconstruction.methods import Method, default_method, method_by_name
-from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure, reconstruct_slice
+from mrirecon.reconstruction.methods import default_method, method_by_name
+from mrirecon.reconstruction.outputs import FOLDER_DEFAULT, FORMATS, Outputs, outputs_for
+from mrirecon.reconstruction.pipeline import SliceData
+from mrirecon.reconstruction.volume import Job, conditioning_steps, reconstruct_volume
 
 DEFAULT_ACCELERATION = 4.0
+#: Options that do not change what the images look like, and methods, which the provenance tells in full.
+NOT_SETTINGS = {"output", "formats", "reference_dicom", "threads", "device", "json", "method"}
 
 
 def run(argv: list[str]) -> int:
     """Reconstruct the scan that `argv` names; returns the exit code."""
     options = _parser().parse_args(argv)
-    _check_output(options)
+    formats = _formats(options.formats)
+    _check([outputs_for(options.output, formats, None)], options)
     mask = _requested_mask(options)
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     with _warnings() as warnings:
-        method = method_by_name(options.method or default_method(), options.allow_package)
-        start = time.perf_counter()
-        scan = open_scan(options.scan, options.key, options.axes)
-        sampling = _sampling(scan, mask, options)
-        scores = _reconstruct(scan, sampling, method, device, options)
-        result = {
-            "output": str(options.output),
-            "preview": str(_picture(options.output)),
-            "method": method.name,
-            "device": str(device),
-            "slices": scan.slices,
-            "sampling": sampling.source,
-            "acceleration": sampling.acceleration,
-            "seconds": time.perf_counter() - start,
-            **scores,
-            "warnings": warnings,
-        }
-    print(json.dumps(result) if options.json else _summary(result))
+        scans = chosen_volumes(opened_scans(options.scan, options), options.volume)
+        volumes = [outputs_for(options.output, formats, scan.volume if len(scans) > 1 else None) for scan in scans]
+        _check(volumes, options)
+        for scan, outputs in zip(scans, volumes, strict=True):
+            if outputs.dicom:
+                check_folder(outputs.dicom)
+                required_geometry(scan)
+        job = Job(
+            method=method_by_name(options.method or default_method(), options.allow_package),
+            device=device,
+            partial_fourier=options.partial_fourier,
+            maps=options.maps,
+            keep_complex=options.complex,
+            keep_maps=options.keep_maps,
+            reference=read_reference(options.reference_dicom) if options.reference_dicom else None,
+            options=_given(options),
+            progress=_progress,
+        )
+        results = [_volume(*each, mask, job, options) for each in zip(scans, volumes, strict=True)]
+    result = results[0] if len(results) == 1 else {"volumes": results}
+    if options.json:
+        print(json.dumps(result | {"warnings": warnings}))
+    else:
+        print("\n\n".join(map(_summary, results)) + f"\n{DISCLAIMER}")
     return 0
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="mrirecon reconstruct",
-        description="Reconstruct one scan, slice by slice, with a network or a classical method. Writes OUT.h5 "
-        f"(fastMRI's layout, with provenance) and a preview OUT.png. {DISCLAIMER}",
+        description="Reconstruct one scan, slice by slice, with a network or a classical method, from raw data or "
+        "k-space to images: HDF5 in fastMRI's layout, NIfTI, DICOM, MRD images, and a preview PNG. A file of several "
+        f"volumes (stacks, contrasts, repetitions) gives several images, named after them. {DISCLAIMER}",
     )
     add = parser.add_argument
-    add("scan", type=Path, metavar="SCAN", help="k-space: fastMRI or plain HDF5, .npy, .npz, or MATLAB .mat")
-    add("-o", "--output", type=Path, required=True, metavar="OUT.h5", help="where the images go (.h5 or .hdf5)")
+    add("scan", type=Path, metavar="SCAN", help=f"raw data or k-space: {READABLE}")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="where the images go: a file, whose suffix says the format (.h5, .nii, .nii.gz, .mrd), or a folder",
+    )
+    add(
+        "--formats",
+        type=str | None,
+        metavar="A,B,…",
+        help=f"for a folder: {', '.join(FORMATS)} (default: {','.join(FOLDER_DEFAULT)}); dicom needs a known "
+        "orientation",
+    )
+    add(
+        "--reference-dicom",
+        type=Path | None,
+        metavar="FILE",
+        help="image of the same examination from the scanner, or a folder of them: DICOM output belongs to its patient "
+        "and study (default: no identity at all)",
+    )
     add(
         "--method",
         type=str | None,
         help="cs (compressed sensing), cg-sense, zero-filled, a shipped model's name, or a checkpoint file "
         "(default: the first shipped model if there is one, else cs)",
     )
-    add("--key", type=str | None, help="name of the k-space array in the file, where there are several")
-    add("--axes", type=str | None, help="the array's axes in order, such as ky,kx,coil or slice,coil,ky,kx")
+    add("--volume", type=str | None, metavar="NAME", help="only this of the file's volumes, as info names them")
+    add_scan_options(parser)
+    add(
+        "--partial-fourier",
+        type=str,
+        default="zero-fill",
+        metavar="HOW",
+        help="what is done where one side of k-space was not measured: zero-fill, homodyne, or pocs",
+    )
     add(
         "--undersample",
         type=str | None,
@@ -100,27 +145,34 @@ def _parser() -> ArgumentParser:
         help="coil sensitivity maps (coils, y, x) or (slices, coils, y, x) (.npy, .npz, .mat, .h5); default: estimated "
         "by ESPIRiT from the sampled centre of each slice",
     )
-    add("--complex", action="store_true", help="also store the complex image, as the dataset `complex`")
+    add(
+        "--complex",
+        action="store_true",
+        help="also store the complex image: in HDF5 as the dataset `complex`, in NIfTI as a second file",
+    )
+    add("--keep-maps", action="store_true", help="also store the coil sensitivity maps, in HDF5")
     add_machine_options(parser)
     add("--json", action="store_true", help="print one JSON object on stdout instead of text")
     return parser
 
 
-def _check_output(options: Namespace) -> None:
+def _formats(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _check(volumes: Sequence[Outputs], options: Namespace) -> None:
     """Refuse now what would fail after the long work."""
-    output: Path = options.output
-    if output.suffix.lower() not in (".h5", ".hdf5"):
-        raise UsageError(
-            f"{output}: images are written as HDF5 (.h5, .hdf5); NIfTI and DICOM are not available yet. "
-            f"Try -o {output.with_name(output.name.split('.')[0] + '.h5')}."
-        )
-    if output.is_dir() or _picture(output).is_dir():
-        raise UsageError(f"{output}: it or its preview {_picture(output).name} is a folder; choose another name.")
-    for written in (output, _picture(output)):
-        for source in (options.scan, options.mask, options.maps, options.method):
+    if options.partial_fourier not in get_args(PartialFourier):
+        choices = ", ".join(get_args(PartialFourier))
+        raise UsageError(f"--partial-fourier {options.partial_fourier}: choose one of {choices}.")
+    sources = [options.scan, options.mask, options.maps, options.noise, options.reference_dicom, options.method]
+    for written in (path for outputs in volumes for path in outputs):
+        if written.is_dir() and not written.name.endswith("_dicom"):
+            raise UsageError(f"{written}: is a folder; choose another output.")
+        for source in sources:
             if source and written.exists() and Path(source).exists() and written.samefile(source):
                 raise UsageError(f"{written}: is an input and would be overwritten; choose another output.")
-    check_writable(output)
+    check_writable(options.output)
 
 
 def _requested_mask(options: Namespace) -> SamplingMask | None:
@@ -136,104 +188,39 @@ def _requested_mask(options: Namespace) -> SamplingMask | None:
     return None
 
 
+def _volume(scan: Scan, outputs: Outputs, mask: SamplingMask | None, job: Job, options: Namespace) -> dict[str, Any]:
+    """Reconstruct one volume; returns what is printed of it."""
+    start = time.perf_counter()
+    sampling = _sampling(scan, mask, options)
+    scores = reconstruct_volume(scan, sampling, outputs, job)
+    return {
+        "output": str(next(iter(outputs))),
+        "outputs": {name: str(path) for name, path in asdict(outputs).items() if path},
+        "preview": str(outputs.png) if outputs.png else None,
+        "volume": scan.volume,
+        "method": job.method.name,
+        "device": str(job.device),
+        "slices": scan.slices,
+        "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
+        "sampling": sampling.source,
+        "acceleration": sampling.acceleration,
+        "seconds": time.perf_counter() - start,
+        **scores,
+    }
+
+
+def _given(options: Namespace) -> dict[str, Any]:
+    """The options that were given and decide what the images look like."""
+    given = {key: value for key, value in options.items() if key not in NOT_SETTINGS}
+    return {key: value for key, value in given.items() if value is not None and value is not False and value != []}
+
+
 def _sampling(scan: Scan, mask: SamplingMask | None, options: Namespace) -> Sampling:
     if mask:
         return undersample(scan, mask, options.seed)
     if options.mask:
         return sampling_from_file(scan, options.mask)
     return sampling_of(scan)
-
-
-def _reconstruct(
-    scan: Scan, sampling: Sampling, method: Method, device: torch.device, options: Namespace
-) -> dict[str, Any]:
-    """Write the images and the preview; returns the metrics, where they can be told.
-
-    Memory holds one slice, and, for the metrics alone, the magnitude images of the scan.
-    """
-    method.reconstructor.to(device)
-    crop = scan.header.recon_size
-    height, width = centre_crop(torch.empty(scan.shape[-2:]), crop).shape
-    shown = central_slices(scan.slices)
-    panels: list[tuple[str, NDArray[np.float32]]] = []
-    score = _Score(scan) if sampling.retrospective else None
-    with reconstruction_file(
-        options.output,
-        (scan.slices, height, width),
-        mask=sampling.mask.numpy(),
-        scale=scan.survey.scale,
-        provenance=_provenance(scan, sampling, method, device, options),
-        keep_complex=options.complex,
-    ) as write:
-        for data in _progress(measure(scan, sampling, maps=options.maps, device=device), scan.slices):
-            scaled = reconstruct_slice(method.reconstructor, data)
-            image = centre_crop(scaled * scan.survey.scale, crop).cpu().numpy()
-            write(data.index, image)
-            magnitude = np.abs(image)
-            if data.index in shown:
-                panels.append((f"slice {data.index}", magnitude))
-            if score:
-                score.add(magnitude, data)
-        scores = score.metrics() if score else {}
-        preview(_picture(options.output), panels)
-    return scores
-
-
-class _Score:
-    """Magnitude images of the whole scan, collected because SSIM and PSNR need the volume's maximum."""
-
-    def __init__(self, scan: Scan):
-        self.scan = scan
-        self.images: list[NDArray[np.float32]] = []
-        self.references: list[NDArray[np.float32]] = []
-        self.supports: list[NDArray[np.bool_]] = []
-
-    def add(self, magnitude: NDArray[np.float32], data: SliceData) -> None:
-        crop = self.scan.header.recon_size
-        assert data.reference is not None  # retrospective: the full k-space is known
-        self.images.append(magnitude)
-        self.references.append(centre_crop(data.reference * self.scan.survey.scale, crop).abs().cpu().numpy())
-        self.supports.append(centre_crop(data.support, crop).cpu().numpy())
-
-    def metrics(self) -> dict[str, dict[str, float | None]]:
-        image = np.stack(self.images)
-        scores = {"metrics": _metrics(np.stack(self.references), image, np.stack(self.supports))}
-        if self.scan.read_target and self.scan.target_name == "reconstruction_rss":
-            target = np.stack([self.scan.read_target(index) for index in range(self.scan.slices)])
-            if target.shape == image.shape:
-                scores["metrics_rss"] = _metrics(target, image)
-        return scores
-
-
-def _metrics(target: NDArray, image: NDArray, support: NDArray[np.bool_] | None = None) -> dict[str, float | None]:
-    values = {m.__name__: m(target, image, support) for m in (metrics.nmse, metrics.psnr, metrics.ssim)}
-    # JSON knows neither NaN nor infinity.
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _provenance(
-    scan: Scan, sampling: Sampling, method: Method, device: torch.device, options: Namespace
-) -> dict[str, Any]:
-    """What made the images. Files appear by their name only, headers not at all: nothing here names a patient."""
-    given = {key: value for key, value in options.items() if key != "method" and value not in (None, [], False)}
-    return {
-        "input": {"file": scan.path.name, "sha256": scan.sha256},
-        "method": {"name": Path(method.name).name, "config": method.config, "checkpoint_sha256": method.sha256},
-        "sampling": {"source": sampling.source, "acceleration": sampling.acceleration},
-        "seed": options.seed,
-        "device": str(device),
-        "options": {key: value.name if isinstance(value, Path) else value for key, value in given.items()},
-        "versions": {
-            "mrirecon": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _picture(output: Path) -> Path:
-    return output.with_suffix(".png")
 
 
 def _progress(slices: Iterable[SliceData], total: int) -> Iterable[SliceData]:
@@ -264,7 +251,9 @@ def _warnings() -> Iterator[list[str]]:
 
 def _summary(result: dict[str, Any]) -> str:
     seconds, slices = result["seconds"], result["slices"]
-    lines = [
+    lines = [f"volume    {result['volume']}"] if result["volume"] else []
+    lines += [f"did       {step['name']}: {step['done']}" for step in result["conditioning"]]
+    lines += [
         f"method    {result['method']} on {result['device']}, {seconds:.1f} s ({seconds / slices:.2f} s per slice)",
         f"sampling  {result['sampling']}; achieved acceleration {result['acceleration']:.2f}",
     ]
@@ -275,6 +264,6 @@ def _summary(result: dict[str, Any]) -> str:
         if name in result:
             nmse, psnr, ssim = ("undefined" if v is None else f"{v:.4g}" for v in result[name].values())
             lines.append(f"quality   NMSE {nmse}, PSNR {psnr} dB, SSIM {ssim}, against {against}")
-    count = f"{slices} slice{'s' if slices > 1 else ''}"
-    lines += [f"images    {result['output']} ({count})", f"preview   {result['preview']}", DISCLAIMER]
+    names = {"hdf5": "images", "nifti": "NIfTI", "dicom": "DICOM", "mrd": "MRD", "png": "preview"}
+    lines += [f"{names[name]:<9} {path}" for name, path in result["outputs"].items()]
     return "\n".join(lines)

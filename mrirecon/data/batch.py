@@ -45,10 +45,13 @@ def collate(slices: Sequence[Slice]) -> dict[str, Tensor]:
         raise InputError(
             "slices of different matrix sizes do not fit into one batch; use a batch size of 1, or a matrix."
         )
-    coils = max(s.kspace.shape[0] for s in slices)
-    kspace = slices[0].kspace.new_zeros(len(slices), coils, *shape)
-    for row, s in zip(kspace, slices, strict=True):
-        row[: s.kspace.shape[0]] = s.kspace
+    if len(slices) == 1:
+        kspace = slices[0].kspace[None]  # without a copy
+    else:
+        coils = max(s.kspace.shape[0] for s in slices)
+        kspace = slices[0].kspace.new_zeros(len(slices), coils, *shape)
+        for row, s in zip(kspace, slices, strict=True):
+            row[: s.kspace.shape[0]] = s.kspace
     masks = torch.stack([s.mask for s in slices])
     return {"kspace": kspace, "mask": masks, "volume": torch.tensor([s.volume for s in slices])}
 
@@ -59,7 +62,7 @@ def make_example(batch: dict[str, Tensor]) -> Example:
     The maps come from what is left after masking, as they do at use, never from samples that the mask hides.
     """
     kspace, mask = batch["kspace"], batch["mask"]
-    measured = kspace * mask
+    measured = torch.where(mask, kspace, 0)
     maps = espirit(measured, mask)
     target = (maps.conj() * ifftc(kspace)).sum(dim=1)
     return Example(Measurement(measured, mask, maps), target, batch["volume"])

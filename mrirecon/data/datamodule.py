@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mrirecon.conditioning.options import Conditioning
 from mrirecon.data.batch import Example, Slice, collate, make_example
 from mrirecon.data.images import image_sources
+from mrirecon.data.index import Volume, index_volumes
+from mrirecon.data.manifest import scan_files
 from mrirecon.data.sampler import EpochSampler
-from mrirecon.data.scans import ScanSlices, open_folder
+from mrirecon.data.scans import ScanSlices
 from mrirecon.data.simulated import Scanner, SimulatedSlices
 from mrirecon.data.undersampling import Undersampling
 
@@ -115,10 +119,11 @@ class SimulatedData(ReconstructionData):
 
 
 class ScanData(ReconstructionData):
-    """Files of fully sampled k-space (fastMRI layout, or any other that needs no axes given).
+    """Files of fully sampled k-space, of any readable format that needs no axes given.
 
-    train, val: scan files, or folders of .h5 files. undersampling: masks to draw from. matrix: crop training slices to
-    this (y, x) part of the image, at random, before undersampling; None = whole slices.
+    train, val: scan files, folders of them, or manifests, whose rows of the split train or val count. undersampling:
+    masks to draw from. matrix: crop training slices to this (y, x) part of the image, at random, before undersampling;
+    None = whole slices. conditioning: what is done to scans before.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class ScanData(ReconstructionData):
         val: list[Path],
         undersampling: Undersampling = Undersampling(),  # noqa: B008
         matrix: tuple[int, int] | None = None,
+        conditioning: Conditioning = Conditioning(),  # noqa: B008
         batch_size: int = 1,
         num_workers: int = 0,
         seed: int = 0,
@@ -135,12 +141,25 @@ class ScanData(ReconstructionData):
         self.paths = train, val
         self.undersampling = undersampling
         self.matrix = matrix
+        self.conditioning = conditioning
+
+    def prepare_data(self) -> None:
+        """Survey the scans that the cache does not know; on one process of each machine."""
+        self._volumes  # noqa: B018 (kept)
 
     def setup(self, stage: str) -> None:
         """Open the scans."""
-        train, val = map(open_folder, self.paths)
-        self.training = ScanSlices(train, self.undersampling, self.matrix, self.seed)
-        self.validation = ScanSlices(val, self.undersampling, None, self.seed, one_mask_per_volume=True)
+        train, val = self._volumes
+        masks, conditioning = self.undersampling, self.conditioning
+        self.training = ScanSlices(train, masks, self.matrix, self.seed, conditioning=conditioning)
+        self.validation = ScanSlices(val, masks, None, self.seed, conditioning=conditioning, one_mask_per_volume=True)
+
+    @cached_property
+    def _volumes(self) -> tuple[list[Volume], list[Volume]]:
+        train, val = self.paths
+        files = scan_files(train, "train"), scan_files(val, "val")
+        first, second = (index_volumes(paths, self.conditioning, self.num_workers) for paths in files)
+        return first, second
 
     def _validation_volumes(self) -> list[int]:
         assert isinstance(self.validation, ScanSlices)

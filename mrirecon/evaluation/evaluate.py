@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -15,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from mrirecon import __version__, metrics
-from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.sampling import Sampling, undersample
 from mrirecon.acquisition.scan import Scan
 from mrirecon.atomic import atomic_path
 from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.conditioning.opening import open_scans
 from mrirecon.errors import InputError
 from mrirecon.physics.coils import calibration_width
 from mrirecon.physics.measurement import Measurement
@@ -120,8 +121,7 @@ def evaluate(
     methods: Sequence[Method],
     settings: Sequence[Setting],
     *,
-    key: str | None = None,
-    axes: str | None = None,
+    open_file: Callable[[Path], list[Scan]] = open_scans,
     seed: int | None = None,
     max_slices: int | None = None,
     device: torch.device | None = None,
@@ -129,8 +129,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate every method on every scan in every setting; a scan that fails is recorded and the rest goes on.
 
-    key, axes: passed to `open_scan`. seed: of the masks; None derives it from each file's name. max_slices: evaluate
-    only that many central slices of each scan. progress: called with a line of text as the work goes on.
+    open_file: gives the volumes of a file. seed: of the masks; None derives it from each file's name. max_slices:
+    evaluate only that many central slices of each scan. progress: called with a line of text as the work goes on.
     Raises UsageError for a mask that does not exist, before any work.
     """
     for setting in settings:
@@ -142,9 +142,9 @@ def evaluate(
     evaluation = Evaluation()
     for path in paths:
         with _survivable(evaluation, path):
-            scan = central_slices(open_scan(path, key, axes), max_slices)
-            for setting in settings:
+            for volume, setting in product(open_file(path), settings):
                 with _survivable(evaluation, path):
+                    scan = central_slices(volume, max_slices)
                     example = evaluate_scan(scan, setting, methods, seed=seed, device=device, progress=progress)
                     evaluation.add(example)
     return evaluation
@@ -165,12 +165,14 @@ def central_slices(scan: Scan, count: int | None) -> Scan:
     if count is None or count >= scan.slices:
         return scan
     first = (scan.slices - count) // 2
-    target = scan.read_target
+    target, calibration = scan.read_target, scan.read_calibration
     return replace(
         scan,
         shape=(count, *scan.shape[1:]),
         read_slice=lambda index: scan.read_slice(first + index),
         read_target=target and (lambda index: target(first + index)),
+        read_calibration=calibration and (lambda index: calibration(first + index)),
+        geometry=None,
     )
 
 
@@ -196,7 +198,7 @@ def evaluate_scan(
     seconds: dict[str, list[float]] = {method.name: [] for method in methods}
     complex_error = dict.fromkeys(estimates, 0.0)
     for data in measure(scan, sampling, device=device):
-        progress(f"{scan.path.name} · {setting} · slice {data.index + 1} of {slices}")
+        progress(f"{scan.name} · {setting} · slice {data.index + 1} of {slices}")
         if data.reference is None:
             raise InputError(f"{scan.path}: has no fully sampled k-space to compare with.")
         reference_image = centre_crop(data.reference, crop)
@@ -215,7 +217,7 @@ def evaluate_scan(
         name, estimate = method.name, estimates[method.name]
         nmse_rss, psnr_rss, ssim_rss = _against_rss(scan, estimate)
         rows[name] = Row(
-            volume=scan.path.name,
+            volume=scan.name,
             method=name,
             mask=setting.mask,
             acceleration_asked=setting.acceleration,
@@ -238,7 +240,7 @@ def evaluate_scan(
         )
     middle = (slices - 1) // 2
     return Example(
-        volume=scan.path.name,
+        volume=scan.name,
         setting=setting,
         slice_index=middle,
         reference=reference[middle],

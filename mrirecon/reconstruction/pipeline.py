@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mrirecon.acquisition.axes import times
+from mrirecon.acquisition.array_files import container_of
+from mrirecon.acquisition.axes import guessed_axes, times
 from mrirecon.acquisition.containers import listing, reading
-from mrirecon.acquisition.detection import container_of
 from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan
 from mrirecon.errors import InputError, RejectedError, UsageError
@@ -42,8 +42,9 @@ class SliceData:
 def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device: torch.device) -> Iterator[SliceData]:
     """The scan's slices in order, one in memory at a time.
 
-    Coil maps are estimated from the sampled data of each slice alone, or read from the file `maps`: complex
-    (coils, y, x) or (slices, coils, y, x), made Σ|S|² = 1. Dead coils and empty slices are warned about once.
+    Coil maps are estimated from each slice's own data alone: from its separate calibration lines if it has any, else
+    from its samples; or read from the file `maps`: complex (coils, y, x) or (slices, coils, y, x), made Σ|S|² = 1.
+    Dead coils and empty slices are warned about once.
     Raises InputError for k-space that cannot be read or calibrated from and for maps that do not fit, UsageError for a
     sampling of ours that leaves too little to calibrate from.
     """
@@ -79,12 +80,16 @@ def _measure_slice(
         maps = torch.zeros_like(sampled)
     elif read_maps:
         maps = read_maps(index).to(device)[None]
+    elif scan.read_calibration:
+        lines = torch.from_numpy(scan.read_calibration(index)).to(device)[None] / scan.survey.scale
+        maps = _estimate_maps(lines, (lines != 0).any(dim=1, keepdim=True), scan.path, index, sampling)
     else:
         maps = _estimate_maps(sampled, mask, scan.path, index, sampling)
     known = sampling.retrospective or not scan.prospective
+    noise_std = None if scan.noise_std is None else full.real.new_tensor([scan.noise_std / scan.survey.scale])
     return SliceData(
         index=index,
-        measurement=Measurement(kspace=sampled, mask=mask, sensitivities=maps),
+        measurement=Measurement(kspace=sampled, mask=mask, sensitivities=maps, noise_std=noise_std),
         reference=(maps.conj() * ifftc(full)).sum(dim=1)[0] if known else None,
         support=(maps != 0).any(dim=1)[0],
     )
@@ -113,7 +118,9 @@ def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
             f"{path}: coil maps are one complex array (coils, y, x) or (slices, coils, y, x); "
             f"the file holds {listing(arrays)}."
         )
-    maps = container.scan(path, fitting[0], MAP_AXES[len(arrays[fitting[0]].shape)])
+    # Only BART says by itself which axis is what.
+    axes = MAP_AXES[len(arrays[fitting[0]].shape)] if container.layout is guessed_axes else None
+    maps = container.scans(path, fitting[0], axes)[0]
     if maps.shape[1:] != scan.shape[1:] or maps.slices not in (1, scan.slices):
         raise InputError(
             f"{path}: coil maps of {times(maps.shape)} do not fit k-space of {times(scan.shape)} "
@@ -144,10 +151,11 @@ def reconstruct_slice(method: Reconstructor, data: SliceData) -> Tensor:
 
 
 def centre_crop(image: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """The central (y, x) pixels of image (..., y, x) as fastMRI crops; axes that are smaller already stay."""
+    """The central (y, x) pixels of image (..., y, x): voxel n // 2 becomes voxel m // 2. Smaller axes stay."""
     if size is None:
         return image
     for axis, target in zip((-2, -1), size, strict=True):
-        length = min(target, image.shape[axis])
-        image = image.narrow(axis, (image.shape[axis] - length) // 2, length)
+        length = image.shape[axis]
+        target = min(target, length)
+        image = image.narrow(axis, length // 2 - target // 2, target)
     return image

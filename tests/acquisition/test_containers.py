@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import scipy.io
 
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.array_files import open_arrays
 from mrirecon.errors import InputError, UsageError
+
+
+def open_scan(path, key=None, axes=None):
+    """The only volume of a file."""
+    (scan,) = open_arrays(path, key, axes)
+    return scan
 
 
 def assert_same(scan, kspace):
@@ -127,14 +133,14 @@ def test_the_name_says_nothing_about_the_format(tmp_path, kspace):
     ("array", "said"),
     [
         (np.ones((64, 64)), r"\(64 × 64 float64\) is not complex, so it is not k-space; is it an image"),
-        (np.ones((4, 64, 64, 2), dtype=np.float32), "is not complex"),
+        (np.ones((4, 64, 64, 2), dtype=np.float32), r"stored apart \(they seem to be its last axis\) must be joined"),
         (np.ones((64, 64), dtype=np.int16), "is not complex"),
         (np.zeros((64, 64), dtype=[("real", "<i4"), ("imag", "<i4")]), "is not complex"),
         (np.zeros((64, 64), dtype=[("a", "<f4"), ("b", "<f4")]), "is not complex"),
         (np.zeros((64, 64), dtype=[("real", "<f8"), ("imag", "<f4")]), "is not complex"),
         (np.zeros((0, 64, 64), dtype=np.complex64), "0 coils"),
-        (np.zeros((64,), dtype=np.complex64), "two to four axes"),
-        (np.complex64(1), "two to four axes"),
+        (np.zeros((64,), dtype=np.complex64), "two axes or more"),
+        (np.complex64(1), "two axes or more"),
     ],
 )
 def test_arrays_that_are_no_kspace_are_refused(tmp_path, array, said):
@@ -171,3 +177,36 @@ def test_samples_beyond_single_precision_are_refused_not_made_infinite(tmp_path)
     np.save(tmp_path / "a.npy", np.full((8, 8), 1e300 + 0j))
     with pytest.raises(InputError, match="NaN or infinite"):
         open_scan(tmp_path / "a.npy").kspace(0)
+
+
+def test_partitions_and_volumes_are_read_from_a_file(tmp_path, kspace):
+    stored = np.stack([kspace, 2 * kspace], axis=-1).transpose(1, 4, 3, 0, 2)
+    np.save(tmp_path / "a.npy", stored)
+    scans = open_arrays(tmp_path / "a.npy", axes="coil,time,readout,kz,phase")
+    assert [scan.volume for scan in scans] == ["time-1", "time-2"]
+    assert [(scan.stack, scan.header.readout_axis) for scan in scans] == [("partitions", "x")] * 2
+    assert_same(scans[0], kspace)
+    assert_same(pickle.loads(pickle.dumps(scans[1])), 2 * kspace)
+
+
+def test_an_empty_axis_of_volumes_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((0, 8, 8), dtype=np.complex64))
+    with pytest.raises(InputError, match="an axis of 0 × 8 × 8 is empty"):
+        open_arrays(tmp_path / "a.npy", axes="time,y,x")
+
+
+def test_real_and_imaginary_parts_as_a_last_axis_of_hdf5_are_not_kspace(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = np.ones((3, 16, 16, 2), dtype=np.float32)
+    with pytest.raises(InputError, match=r"they seem to be its last axis"):
+        open_scan(tmp_path / "a.h5")
+
+
+def test_mrd_images_are_no_raw_data(tmp_path):
+    pair = np.dtype([("real", "<f4"), ("imag", "<f4")])
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["recon/image_0/data"] = np.zeros((1, 1, 1, 16, 16), dtype=pair)
+        file["recon/image_0/header"] = np.zeros(1)
+        file["recon/image_0/attributes"] = np.zeros(1)
+    with pytest.raises(InputError, match="holds MRD images, and an image is not raw data"):
+        open_scan(tmp_path / "images.h5")

@@ -2,8 +2,14 @@ import h5py
 import numpy as np
 import pytest
 
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.array_files import open_arrays
 from mrirecon.acquisition.header import header_of
+
+
+def open_scan(path, key=None, axes=None):
+    """The only volume of a file."""
+    (scan,) = open_arrays(path, key, axes)
+    return scan
 
 
 def test_multicoil_with_header_target_and_contrast(write_fastmri, kspace, header_xml):

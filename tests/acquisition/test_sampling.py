@@ -3,10 +3,16 @@ import numpy as np
 import pytest
 import scipy.io
 
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.acquisition.array_files import open_arrays
 from mrirecon.acquisition.sampling import sampling_from_file, sampling_of, undersample
 from mrirecon.errors import InputError, UsageError
 from mrirecon.physics.sampling import PartialFourier, mask_by_name
+
+
+def open_scan(path, key=None, axes=None):
+    """The only volume of a file."""
+    (scan,) = open_arrays(path, key, axes)
+    return scan
 
 
 @pytest.fixture

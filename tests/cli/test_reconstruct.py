@@ -83,7 +83,7 @@ def test_undersampled_and_scored(write_scan, tmp_path: Path, capsys) -> None:
     assert provenance["input"]["file"] == "scan.h5"
     assert len(provenance["input"]["sha256"]) == 64
     assert provenance["method"]["config"]["class_path"] == "mrirecon.classical.cg_sense.CGSense"
-    assert provenance["seed"] == 0
+    assert provenance["options"]["seed"] == 0
     assert provenance["options"]["acceleration"] == 4
     assert str(tmp_path) not in json.dumps(provenance)
 
@@ -209,8 +209,17 @@ def test_a_dead_coil_and_an_empty_slice_are_reconstructed_with_a_warning(write_s
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-o", "out.nii.gz"], 2, "NIfTI and DICOM are not available yet"),
-        (["-o", "out"], 2, r"Try -o .*out\.h5"),
+        (["-o", "out.png"], 2, r"Try -o .*out\.h5"),
+        (["-o", "out.dcm"], 2, r"--formats dicom"),
+        (["-o", "out.h5", "--formats", "nifti"], 2, "for folders"),
+        (["-o", "out", "--formats", "jpeg"], 2, "no format 'jpeg'"),
+        (["-o", "out", "--formats", "dicom"], 5, "where its slices lie"),
+        (["-o", "out.h5", "--partial-fourier", "magic"], 2, "zero-fill, homodyne, pocs"),
+        (["-o", "out.h5", "--skip", "breakfast"], 2, "no step 'breakfast'"),
+        (["-o", "out.h5", "--compress-coils", "0"], 2, "whole number"),
+        (["-o", "out.h5", "--volume", "echo-2"], 2, "no such volume"),
+        (["-o", "out.h5", "--group", "dataset"], 2, "--group"),
+        (["-o", "out.h5", "--noise", "none.npy"], 5, "none.npy"),
         (["-o", "scan.h5"], 2, "is an input"),
         (["-o", "folder.h5"], 2, "is a folder"),
         (["-o", "/proc/none/out.h5"], 8, "cannot be written"),

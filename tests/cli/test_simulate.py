@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from mrirecon.acquisition.detection import open_scan
 from mrirecon.cli.main import main
+from mrirecon.conditioning.opening import open_scan
 
 SMALL = ["--matrix", "48,40", "--slices", "2", "--coils", "3"]
 

@@ -4,8 +4,10 @@ import torch
 
 from mrirecon.data.batch import Slice, collate, make_example
 from mrirecon.data.datamodule import VolumeSampler
+from mrirecon.data.index import index_volumes
+from mrirecon.data.manifest import scan_files
 from mrirecon.data.sampler import EpochSampler
-from mrirecon.data.scans import ScanSlices, crop_field_of_view, open_folder
+from mrirecon.data.scans import ScanSlices, crop_field_of_view
 from mrirecon.data.simulated import Scanner, SimulatedSlices, random_crop
 from mrirecon.data.undersampling import Undersampling
 from mrirecon.errors import InputError, UsageError
@@ -124,7 +126,7 @@ def test_files_train_with_new_masks_and_validate_with_one_per_volume(tmp_path):
     for name in "ab":
         kspace = np.stack([fftc(torch.from_numpy(disc(rng) * (1 + 0j))).numpy() for _ in range(2)])[:, None]
         write_scan(tmp_path / f"{name}.h5", np.repeat(kspace, 2, axis=1).astype(np.complex64))
-    scans = open_folder([tmp_path])
+    scans = index_volumes(scan_files([tmp_path], "train"))
     masks = Undersampling(masks=("random",), acceleration=(4, 4), acs=(8, 8))
     training = ScanSlices(scans, masks, None, seed=0)
     assert len(training) == 4
@@ -137,5 +139,5 @@ def test_files_train_with_new_masks_and_validate_with_one_per_volume(tmp_path):
 
 
 def test_a_folder_without_scans_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no \.h5 files"):
-        open_folder([tmp_path])
+    with pytest.raises(InputError, match="no scan files"):
+        scan_files([tmp_path], "train")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrirecon.acquisition.detection import open_scan
+from mrirecon.conditioning.opening import open_scan
 from mrirecon.errors import UsageError
 from mrirecon.evaluation.evaluate import (
     Row,

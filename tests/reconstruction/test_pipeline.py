@@ -235,8 +235,8 @@ def test_missing_maps_are_explained(make_scan, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(4, 3), (5, 6), (7, 8), None, (20, 3)])
-def test_cropping_is_fastmris(size: tuple[int, int] | None) -> None:
+def test_cropping_keeps_the_centre_voxel_in_the_centre(size: tuple[int, int] | None) -> None:
     image = torch.arange(56).reshape(7, 8)
     height, width = (min(n, m) for n, m in zip(size or (7, 8), (7, 8), strict=True))
-    top, left = (7 - height) // 2, (8 - width) // 2
+    top, left = 7 // 2 - height // 2, 8 // 2 - width // 2
     torch.testing.assert_close(centre_crop(image, size), image[top : top + height, left : left + width])

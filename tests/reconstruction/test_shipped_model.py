@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrirecon.acquisition.detection import open_scan
 from mrirecon.acquisition.sampling import Sampling, undersample
 from mrirecon.acquisition.scan import Scan
 from mrirecon.classical.cg_sense import CGSense
+from mrirecon.conditioning.opening import open_scan
 from mrirecon.metrics import psnr
 from mrirecon.physics.sampling import mask_by_name
 from mrirecon.reconstruction.methods import default_method, method_by_name

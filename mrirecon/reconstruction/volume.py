@@ -1,0 +1,195 @@
+"""One volume from k-space to its image files: streamed slice by slice, scored where that can be done."""
+
+import math
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrirecon import __version__, metrics
+from mrirecon.acquisition.sampling import Sampling
+from mrirecon.acquisition.scan import Scan, Step
+from mrirecon.conditioning.hybrid import delivered
+from mrirecon.conditioning.partial_fourier import PartialFourier, complete, fraction_text
+from mrirecon.export.dicom import write_dicom
+from mrirecon.export.hdf5 import reconstruction_file
+from mrirecon.export.images import Origin, StoredImages
+from mrirecon.export.mrd_images import write_mrd_images
+from mrirecon.export.nifti import write_nifti
+from mrirecon.export.png import central_slices, preview
+from mrirecon.export.reference_dicom import Reference
+from mrirecon.reconstruction.methods import Method
+from mrirecon.reconstruction.outputs import Outputs
+from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure, reconstruct_slice
+
+Progress = Callable[[Iterable[SliceData], int], Iterable[SliceData]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a volume is reconstructed.
+
+    maps: file of coil maps, None = estimated. keep_complex, keep_maps: stored too. reference: whose DICOM series the
+    images join. options: what was asked for, for the provenance. progress: wraps the stream of slices.
+    """
+
+    method: Method
+    device: torch.device
+    partial_fourier: PartialFourier = "zero-fill"
+    maps: Path | None = None
+    keep_complex: bool = False
+    keep_maps: bool = False
+    reference: Reference | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = lambda slices, total: slices
+
+
+def reconstruct_volume(
+    scan: Scan, sampling: Sampling, outputs: Outputs, job: Job
+) -> dict[str, dict[str, float | None]]:
+    """Write the images in all formats of `outputs`; returns the metrics, where the full k-space is known.
+
+    Memory holds one slice, of 3D scans one volume of images, and for the metrics alone the magnitudes of the scan.
+    The HDF5 result is written first, and the other formats from it.
+    """
+    with _hdf5_path(outputs) as path:
+        scores = _write_hdf5(path, scan, sampling, job)
+        images = StoredImages(path)
+        origin = Origin(
+            scan=scan,
+            method=Path(job.method.name).name,
+            acceleration=sampling.acceleration,
+            model_sha256=job.method.sha256,
+            settings=_settings(scan, sampling, job),
+        )
+        if outputs.nifti:
+            write_nifti(outputs.nifti, images, origin)
+        if outputs.dicom:
+            write_dicom(outputs.dicom, images, origin, job.reference)
+        if outputs.mrd:
+            write_mrd_images(outputs.mrd, images, origin)
+        if outputs.png:
+            panels = [(f"slice {index}", np.abs(images.slice(index))) for index in central_slices(images.shape[0])]
+            preview(outputs.png, panels, scan.geometry)
+    return scores
+
+
+@contextmanager
+def _hdf5_path(outputs: Outputs) -> Iterator[Path]:
+    """Where the HDF5 result goes: where it was asked for, else beside the other outputs until those are written."""
+    if outputs.hdf5:
+        yield outputs.hdf5
+        return
+    folder = next(iter(outputs)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".mrirecon-") as temporary:
+        yield Path(temporary) / "reconstruction.h5"
+
+
+def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[str, dict[str, float | None]]:
+    job.method.reconstructor.to(job.device)
+    crop, scale = scan.header.recon_size, scan.survey.scale
+    score = _Score(scan) if sampling.retrospective else None
+
+    def images() -> Iterator[tuple[int, NDArray[np.complex64]]]:
+        for data in job.progress(measure(scan, sampling, maps=job.maps, device=job.device), scan.slices):
+            image = complete(reconstruct_slice(job.method.reconstructor, data), scan.acquired, job.partial_fourier)
+            if score:
+                score.add(image, data)
+            if job.keep_maps:
+                assert data.measurement.sensitivities is not None  # `measure` fills them
+                write.maps(data.index, data.measurement.sensitivities[0].cpu().numpy())
+            yield data.index, centre_crop(image * scale, crop).cpu().numpy()
+
+    with reconstruction_file(
+        path,
+        _delivered_shape(scan),
+        mask=sampling.mask.numpy(),
+        scale=scale,
+        provenance=_settings(scan, sampling, job) | {"device": str(job.device)},
+        keep_complex=job.keep_complex,
+        geometry=scan.geometry,
+        maps_of=scan if job.keep_maps else None,
+        noise_std=scan.noise_std,
+    ) as write:
+        for index, image in delivered(images(), scan):
+            write(index, image)
+    return score.metrics() if score else {}
+
+
+def _delivered_shape(scan: Scan) -> tuple[int, int, int]:
+    """(slices, y, x) of the images, see `delivered`."""
+    height, width = centre_crop(torch.empty(scan.shape[-2:]), scan.header.recon_size).shape
+    if scan.stack == "readouts":
+        return min(scan.header.recon_partitions or width, width), height, scan.slices
+    return scan.slices, height, width
+
+
+class _Score:
+    """Magnitude images of the whole scan, collected because SSIM and PSNR need the volume's maximum."""
+
+    def __init__(self, scan: Scan):
+        self.scan = scan
+        self.images: list[NDArray[np.float32]] = []
+        self.references: list[NDArray[np.float32]] = []
+        self.supports: list[NDArray[np.bool_]] = []
+
+    def add(self, image: torch.Tensor, data: SliceData) -> None:
+        """image: complex (y, x), not cropped, in units of the scan's scale."""
+        assert data.reference is not None  # retrospective: the full k-space is known
+        self.images.append(self._magnitude(image))
+        self.references.append(self._magnitude(data.reference))
+        self.supports.append(centre_crop(data.support, self.scan.header.recon_size).cpu().numpy())
+
+    def _magnitude(self, image: torch.Tensor) -> NDArray[np.float32]:
+        return centre_crop(image * self.scan.survey.scale, self.scan.header.recon_size).abs().cpu().numpy()
+
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        image = np.stack(self.images)
+        scores = {"metrics": _metrics(np.stack(self.references), image, np.stack(self.supports))}
+        if self.scan.read_target and self.scan.target_name == "reconstruction_rss":
+            target = np.stack([self.scan.read_target(index) for index in range(self.scan.slices)])
+            if target.shape == image.shape:
+                scores["metrics_rss"] = _metrics(target, image)
+        return scores
+
+
+def _metrics(target: NDArray, image: NDArray, support: NDArray[np.bool_] | None = None) -> dict[str, float | None]:
+    values = {m.__name__: m(target, image, support) for m in (metrics.nmse, metrics.psnr, metrics.ssim)}
+    # JSON knows neither NaN nor infinity.
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _settings(scan: Scan, sampling: Sampling, job: Job) -> dict[str, Any]:
+    """What made the images. Files appear by their name only, headers not at all: nothing here names a patient."""
+    method = job.method
+    return {
+        "input": {"file": scan.path.name, "sha256": scan.sha256, "volume": scan.volume},
+        "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
+        "method": {"name": Path(method.name).name, "config": method.config, "checkpoint_sha256": method.sha256},
+        "sampling": {"source": sampling.source, "acceleration": sampling.acceleration},
+        "options": {key: value.name if isinstance(value, Path) else value for key, value in job.options.items()},
+        "versions": {
+            "mrirecon": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def conditioning_steps(scan: Scan, partial_fourier: PartialFourier) -> list[Step]:
+    """The steps done on the way to the image: those of k-space, and partial Fourier, which is done on the image."""
+    missing = fraction_text(scan.acquired, scan.shape[2:])
+    steps = list(scan.steps)
+    if missing:
+        how = {"zero-fill": "the rest stays zero", "homodyne": "completed by homodyne", "pocs": "completed by POCS"}
+        steps.append(Step("partial-fourier", f"{missing}; {how[partial_fourier]}, in the image"))
+    return steps
