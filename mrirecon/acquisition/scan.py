@@ -121,7 +121,8 @@ class Scan:
         zero elsewhere; None = the ACS, if any, is part of the k-space.
     noise: noise scan in the same file. sample_time_us, noise_bandwidth: dwell time and relative receiver noise
         bandwidth of the imaging readouts, needed to relate noise to them. averages: readouts averaged per sample.
-    noise_std: standard deviation of the complex noise in k-space, where conditioning has made it known.
+    noise_covariance: complex (coils, coils) of the noise that was whitened. noise_std: standard deviation of the
+        complex noise in k-space, where conditioning has made it known.
     steps: what conditioning did, in order.
     """
 
@@ -143,6 +144,7 @@ class Scan:
     sample_time_us: float | None = None
     noise_bandwidth: float | None = None
     averages: float = 1.0
+    noise_covariance: NDArray[np.complex128] | None = None
     noise_std: float | None = None
     steps: tuple[Step, ...] = ()
 

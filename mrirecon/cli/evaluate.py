@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast, get_args
 
 import torch
 from jsonargparse import ActionConfigFile
@@ -12,7 +13,8 @@ from jsonargparse.typing import PositiveInt
 from mrirecon.cli.configs import with_config_paths
 from mrirecon.cli.options import add_machine_options, add_scan_options, check_writable, opened_scans, torch_device
 from mrirecon.cli.parser import ArgumentParser
-from mrirecon.errors import InputError, UsageError
+from mrirecon.data.manifest import Split, scan_files
+from mrirecon.errors import UsageError
 from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
 from mrirecon.evaluation.report import describe, write_results
 from mrirecon.export.hdf5 import DISCLAIMER
@@ -20,7 +22,6 @@ from mrirecon.physics.sampling import MASKS
 from mrirecon.reconstruction.methods import CLASSICAL, method_by_name
 from mrirecon.weights import shipped_models
 
-SCAN_SUFFIXES = (".h5", ".hdf5", ".mat", ".npy", ".npz")
 EXIT_SOME_FAILED = 3
 EXIT_ALL_FAILED = 4
 
@@ -36,7 +37,7 @@ def run(argv: list[str]) -> int:
     methods = [method_by_name(name, options.allow_package) for name in names]
     accelerations = _numbers("--accelerations", options.accelerations)
     settings = [Setting(mask, r, options.acs) for mask in _listed("--masks", options.masks) for r in accelerations]
-    paths = _scan_files(options.data)
+    paths = scan_files(options.data, _split(options.split))
     with progress() as show_progress:
         evaluation = evaluate(
             paths,
@@ -73,7 +74,8 @@ def _parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("--config", action=ActionConfigFile, help="options from a YAML file, or a shipped one by name (evaluate)")
-    add("data", type=Path, nargs="+", metavar="DATA", help="fully sampled scans, or folders of them")
+    add("data", type=Path, nargs="+", metavar="DATA", help="fully sampled scans, folders of them, or manifests (.yaml)")
+    add("--split", type=str, default="test", help="which rows of a manifest: train, val or test")
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     add(
         "--methods",
@@ -95,6 +97,12 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _split(name: str) -> Split:
+    if name not in get_args(Split):
+        raise UsageError(f"--split {name}: choose one of {', '.join(get_args(Split))}.")
+    return cast(Split, name)
+
+
 def _listed(option: str, text: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -107,20 +115,6 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(number) for number in _listed(option, text)]
     except ValueError:
         raise UsageError(f"{option} {text}: give numbers separated by commas, such as 4,8.") from None
-
-
-def _scan_files(data: list[Path]) -> list[Path]:
-    """The files given, and those in the folders given, in order of their names."""
-    paths = []
-    for path in data:
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix in SCAN_SUFFIXES and file.is_file())
-            if not found:
-                raise InputError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}); give another folder.")
-            paths += found
-        else:
-            paths.append(path)
-    return paths
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(result | {"warnings": warnings}))
     else:
-        print("\n\n".join(map(_summary, results)) + f"\n{DISCLAIMER}")
+        print(_summary(results))
     return 0
 
 
@@ -249,11 +249,22 @@ def _warnings() -> Iterator[list[str]]:
         log.removeFilter(collect)
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(results: Sequence[dict[str, Any]]) -> str:
+    """What was done, for people; the conditioning of a volume only where it differs from that of the one before."""
+    lines: list[str] = []
+    conditioning = None
+    for result in results:
+        lines += [f"volume    {result['volume']}"] if result["volume"] else []
+        if result["conditioning"] != conditioning:
+            conditioning = result["conditioning"]
+            lines += [f"did       {step['name']}: {step['done']}" for step in conditioning]
+        lines += [*_outcome(result), ""]
+    return "\n".join([*lines[:-1], DISCLAIMER])
+
+
+def _outcome(result: dict[str, Any]) -> list[str]:
     seconds, slices = result["seconds"], result["slices"]
-    lines = [f"volume    {result['volume']}"] if result["volume"] else []
-    lines += [f"did       {step['name']}: {step['done']}" for step in result["conditioning"]]
-    lines += [
+    lines = [
         f"method    {result['method']} on {result['device']}, {seconds:.1f} s ({seconds / slices:.2f} s per slice)",
         f"sampling  {result['sampling']}; achieved acceleration {result['acceleration']:.2f}",
     ]
@@ -265,5 +276,4 @@ def _summary(result: dict[str, Any]) -> str:
             nmse, psnr, ssim = ("undefined" if v is None else f"{v:.4g}" for v in result[name].values())
             lines.append(f"quality   NMSE {nmse}, PSNR {psnr} dB, SSIM {ssim}, against {against}")
     names = {"hdf5": "images", "nifti": "NIfTI", "dicom": "DICOM", "mrd": "MRD", "png": "preview"}
-    lines += [f"{names[name]:<9} {path}" for name, path in result["outputs"].items()]
-    return "\n".join(lines)
+    return lines + [f"{names[name]:<9} {path}" for name, path in result["outputs"].items()]

@@ -93,6 +93,7 @@ def prewhiten(scan: Scan, noise: Noise) -> Scan:
         scan,
         read_slice=WhitenedReader(scan.read_slice, matrix),
         read_calibration=scan.read_calibration and WhitenedReader(scan.read_calibration, matrix),
+        noise_covariance=covariance,
         noise_std=float(np.sqrt(2 / scan.averages)),
         steps=(*scan.steps, Step("prewhitening", done)),
     )

@@ -60,7 +60,7 @@ def reconstruction_file(
     geometry: Geometry | None = None,
     maps_of: Scan | None = None,
     noise_std: float | None = None,
-    noise_covariance: NDArray[np.complex64] | None = None,
+    noise_covariance: NDArray[np.complexfloating] | None = None,
 ) -> Iterator[ReconstructionWriter]:
     """Yield write(index, image), which stores one complex image (y, x), in the scan's own units, at once.
 

@@ -118,6 +118,7 @@ def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[st
         geometry=scan.geometry,
         maps_of=scan if job.keep_maps else None,
         noise_std=scan.noise_std,
+        noise_covariance=scan.noise_covariance,
     ) as write:
         for index, image in delivered(images(), scan):
             write(index, image)

@@ -82,7 +82,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
 
 def test_a_folder_without_scans_is_an_input_error(tmp_path: Path, capsys) -> None:
     assert main(["evaluate", str(tmp_path), "--methods", "zero-filled", "-o", str(tmp_path / "out")]) == 5
-    assert "holds no scans" in capsys.readouterr().err
+    assert "no scan files" in capsys.readouterr().err
 
 
 def test_the_shipped_config_is_found_by_name_and_can_be_overridden(data: Path, tmp_path: Path) -> None:
