@@ -123,7 +123,7 @@ class Scan:
         bandwidth of the imaging readouts, needed to relate noise to them. averages: readouts averaged per sample.
     noise_covariance: complex (coils, coils) of the noise that was whitened. noise_std: standard deviation of the
         complex noise in k-space, where conditioning has made it known.
-    steps: what conditioning did, in order.
+    scaled: False leaves the scale at 1, whatever the data. steps: what conditioning did, in order.
     """
 
     path: Path
@@ -146,6 +146,7 @@ class Scan:
     averages: float = 1.0
     noise_covariance: NDArray[np.complex128] | None = None
     noise_std: float | None = None
+    scaled: bool = True
     steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
@@ -249,7 +250,7 @@ def survey_scan(scan: Scan) -> Survey:
     sampled = _per_slice_masks(patterns, union, empty_slices)
     measured = sampled if len(sampled) == 1 else np.delete(sampled, empty_slices, axis=0)
     return Survey(
-        scale=float(np.percentile(np.stack(block_images), 99)) or 1.0,
+        scale=(scan.scaled and float(np.percentile(np.stack(block_images), 99))) or 1.0,
         sampled=sampled,
         acquired=acquired,
         zero_share=float(1 - measured[:, y0:y1, x0:x1].mean()),

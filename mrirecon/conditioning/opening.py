@@ -64,7 +64,7 @@ def _condition(scan: Scan, noise: Noise | None, conditioning: Conditioning, raw:
         scan = to_hybrid(scan)
     if conditioning.coils is not None:
         scan = compress_coils(scan, conditioning.coils, conditioning.compression)
-    return scan
+    return scan if conditioning.does("scale") else replace(_skipped(scan, "scale"), scaled=False)
 
 
 def _skipped(scan: Scan, name: SkippableStep) -> Scan:

@@ -8,7 +8,15 @@ from mrirecon.errors import UsageError
 
 #: The steps that can be left out, in the order in which they are done; docs/conditioning.md describes each.
 SkippableStep = Literal[
-    "flags", "readout-ends", "prewhitening", "averages", "centring", "calibration", "oversampling", "slice-order"
+    "flags",
+    "readout-ends",
+    "averages",
+    "centring",
+    "calibration",
+    "slice-order",
+    "prewhitening",
+    "oversampling",
+    "scale",
 ]
 SKIPPABLE: tuple[str, ...] = get_args(SkippableStep)
 #: What a step that was left out is recorded to have done.

@@ -187,9 +187,11 @@ def _settings(scan: Scan, sampling: Sampling, job: Job) -> dict[str, Any]:
 
 
 def conditioning_steps(scan: Scan, partial_fourier: PartialFourier) -> list[Step]:
-    """The steps done on the way to the image: those of k-space, and partial Fourier, which is done on the image."""
+    """The steps done on the way to the image: those of k-space, its scale, and partial Fourier, done on the image."""
     missing = fraction_text(scan.acquired, scan.shape[2:])
     steps = list(scan.steps)
+    if scan.scaled:
+        steps.append(Step("scale", f"k-space divided by {scan.survey.scale:.6g}, images multiplied by it"))
     if missing:
         how = {"zero-fill": "the rest stays zero", "homodyne": "completed by homodyne", "pocs": "completed by POCS"}
         steps.append(Step("partial-fourier", f"{missing}; {how[partial_fourier]}, in the image"))

@@ -191,3 +191,14 @@ def test_3d_raw_data_becomes_a_stack_over_the_readout_and_is_delivered_as_partit
 def test_conditioned_scans_cross_process_borders(raw_file: Callable[..., Path], three_d: bool) -> None:
     (scan,) = open_scans(raw_file(coil_images(3), three_d=three_d), Conditioning(coils=3, compression="geometric"))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(scan)).kspace(1), scan.kspace(1))
+
+
+def test_without_the_scale_methods_see_k_space_as_it_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kspace = 40 * (rng.standard_normal((3, 32, 24)) + 1j * rng.standard_normal((3, 32, 24))).astype(np.complex64)
+    np.save(tmp_path / "scan.npy", kspace)
+    scaled = open_scan(tmp_path / "scan.npy", axes="coil,ky,kx")
+    plain = open_scan(tmp_path / "scan.npy", Conditioning(skip=("scale",)), axes="coil,ky,kx")
+    assert scaled.survey.scale > 2
+    assert plain.survey.scale == 1
+    assert plain.steps[-1].name == "scale"
