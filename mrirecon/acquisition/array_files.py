@@ -43,6 +43,11 @@ def _open_hdf5(path: Path, key: str | None, axes: str | Sequence[str] | None) ->
         for name in ("kspace", "mask", "ismrmrd_header", *TARGETS) if layout else ():
             if isinstance(file.get(name), h5py.Dataset):
                 stored_array(file[name]).check_size()
+        if key is None and "reconstruction" in file and "kspace" not in file:
+            raise InputError(
+                f"{path}: holds reconstructed images, such as `mrirecon reconstruct` writes, and no k-space; give the "
+                "scan that they were made from."
+            )
         calgary = axes is None and calgary_campinas.is_calgary_campinas(file)
         skm = axes is None and skm_tea.is_skm_tea(file)
     if layout and (axes is None or named_axes(axes, shape, path).order == layout.order):

@@ -134,3 +134,11 @@ def test_a_file_that_shrinks_after_opening_is_an_input_error(tmp_path):
     path.write_bytes(FILES["hdf5"][:3000])
     with pytest.raises(InputError, match="slice 1 cannot be read"):
         scan.kspace(1)
+
+
+def test_our_own_results_are_no_scans(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file["reconstruction"] = np.ones((1, 16, 16), np.float32)
+        file["noise_covariance"] = np.eye(4, dtype=np.complex128)
+    with pytest.raises(InputError, match="holds reconstructed images"):
+        open_arrays(tmp_path / "image.h5")
