@@ -8,7 +8,7 @@ import h5py
 from mrirecon.acquisition import calgary_campinas, cmrxrecon, skm_tea
 from mrirecon.acquisition.arrays import NPY, NPZ
 from mrirecon.acquisition.axes import named_axes
-from mrirecon.acquisition.bart import CFL, RA, cfl_of, has_hdr, is_hdr, is_ra
+from mrirecon.acquisition.bart import CFL, RA, cfl_of, is_cfl, is_hdr, is_ra
 from mrirecon.acquisition.containers import Container, reading
 from mrirecon.acquisition.fastmri import TARGETS, fastmri_layout, open_fastmri
 from mrirecon.acquisition.hdf5 import HDF5, stored_array
@@ -77,6 +77,6 @@ def container_of(path: Path) -> Container:
         return NPZ
     if is_ra(head):
         return RA
-    if is_hdr(head) or has_hdr(path):
+    if is_hdr(head) or is_cfl(path):
         return CFL
     raise InputError(f"{path}: {unreadable(head)} Readable are {READABLE}.")

@@ -68,10 +68,19 @@ def is_ra(head: bytes) -> bool:
     return head.startswith(RA_MAGIC)
 
 
-def has_hdr(path: Path) -> bool:
-    """Whether BART's header lies beside a file, which is then a `.cfl`: that has no mark of its own."""
+def is_cfl(path: Path) -> bool:
+    """Whether a file is a `.cfl`, which has no mark of its own: BART's header lies beside it and gives it this size.
+
+    A file of that name but another size is a damaged one. What is called otherwise is something else, such as the
+    scanner's file that BART has converted.
+    """
     header = path.with_suffix(".hdr")
-    return header.is_file() and is_hdr(first_bytes(header))
+    if not header.is_file() or not header.stat().st_size or not is_hdr(first_bytes(header)):
+        return False
+    try:
+        return path.suffix == ".cfl" or path.stat().st_size == 8 * math.prod(_cfl_samples(path).dimensions)
+    except (ValueError, IndexError):
+        return False
 
 
 def cfl_of(path: Path) -> Path:

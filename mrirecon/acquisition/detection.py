@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 
 from mrirecon.acquisition.array_files import open_arrays
-from mrirecon.acquisition.bart import has_hdr
+from mrirecon.acquisition.bart import is_cfl
 from mrirecon.acquisition.containers import reading
 from mrirecon.acquisition.magic import first_bytes, is_hdf5, is_mrd2, is_mrd_stream, is_twix
 from mrirecon.acquisition.readouts import Readouts
@@ -39,8 +39,6 @@ def open_file(
 def open_readouts(path: Path, group: str | None) -> Readouts | None:
     """The readouts of a raw data file; None if it is none. Errors are those of `open_file`."""
     head = first_bytes(path)
-    if has_hdr(path):  # of BART: samples, which can begin like anything
-        return None
     if is_hdf5(head):
         from mrirecon.acquisition.mrd import mrd_groups, open_mrd
 
@@ -50,7 +48,10 @@ def open_readouts(path: Path, group: str | None) -> Readouts | None:
     if is_mrd2(head):
         from mrirecon.acquisition.mrd2 import open_mrd2
 
+        _refuse_group(path, group)
         return open_mrd2(path)
+    if is_cfl(path):  # samples, which can begin like what is asked for below
+        return None
     if is_twix(head):
         from mrirecon.acquisition.twix import open_twix
 
@@ -58,5 +59,11 @@ def open_readouts(path: Path, group: str | None) -> Readouts | None:
     if is_mrd_stream(head):
         from mrirecon.acquisition.mrd_stream import open_mrd_stream
 
+        _refuse_group(path, group)
         return open_mrd_stream(path)
     return None
+
+
+def _refuse_group(path: Path, group: str | None) -> None:
+    if group is not None:
+        raise UsageError(f"{path}: --group is for files of several measurements; this format holds one, leave it out.")

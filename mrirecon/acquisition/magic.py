@@ -7,6 +7,9 @@ from mrirecon.errors import InputError
 
 def first_bytes(path: Path) -> bytes:
     """The first 4096 bytes. Raises InputError for what is no readable file, or empty."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # A pipe would be waited for, for ever.
+        raise InputError(f"{path}: is a pipe or a device; give a file.")
     try:
         with path.open("rb") as file:
             head = file.read(4096)

@@ -125,10 +125,16 @@ class Rows:
 
 def _groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     yield "", file
-    for name, group in file.items():
-        if isinstance(group, h5py.Group):
+    for name, group in _own_groups(file):
+        yield name, group
+        yield from ((f"{name}/{sub}", item) for sub, item in _own_groups(group))
+
+
+def _own_groups(parent: h5py.Group) -> Iterator[tuple[str, h5py.Group]]:
+    """Groups in a group. Links to elsewhere, which may lead nowhere, are left alone."""
+    for name in parent:
+        if isinstance(parent.get(name, getlink=True), h5py.HardLink) and isinstance(group := parent[name], h5py.Group):
             yield name, group
-            yield from ((f"{name}/{sub}", item) for sub, item in group.items() if isinstance(item, h5py.Group))
 
 
 def _natural(name: str) -> list[int | str]:

@@ -96,6 +96,7 @@ def check_heads(heads: NDArray[np.void], encodings: Sequence[Encoding]) -> list[
         notes.append(f"The dwell time of {wrong.sum()} readouts is no time and is taken as unknown.")
     for name in VECTORS:
         if (wrong := ~np.isfinite(heads[name]).all(axis=1)).any():
-            heads[name][wrong] = 0
+            # Zero would be a place, while it is no direction; NaN is neither.
+            heads[name][wrong] = np.nan
             notes.append(f"The {name} of {wrong.sum()} readouts holds NaN or infinity and is taken as unknown.")
     return notes

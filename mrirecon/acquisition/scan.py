@@ -120,7 +120,8 @@ class Scan:
     read_calibration: slice index → complex64 (coils, y, x), separately acquired calibration lines on the same grid,
         zero elsewhere; None = the ACS, if any, is part of the k-space.
     noise: noise scan in the same file. sample_time_us, noise_bandwidth: dwell time and relative receiver noise
-        bandwidth of the imaging readouts, needed to relate noise to them. averages: readouts averaged per sample.
+        bandwidth of the imaging readouts, needed to relate noise to them. averages: readouts averaged per sample, as
+        they lower the noise: where lines differ, the harmonic mean.
     noise_covariance: complex (coils, coils) of the noise that was whitened. noise_std: standard deviation of the
         complex noise in k-space, where conditioning has made it known.
     scaled: False leaves the scale at 1, whatever the data. steps: what conditioning did, in order.
@@ -172,7 +173,8 @@ class Scan:
 
     def kspace(self, index: int) -> NDArray[np.complex64]:
         """K-space of one slice (coils, y, x); InputError if it holds NaN or infinity."""
-        kspace = self.read_slice(index)
+        with np.errstate(invalid="ignore", over="ignore"):
+            kspace = self.read_slice(index)
         if not np.isfinite(kspace).all():
             raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; export the file again.")
         return kspace

@@ -12,6 +12,8 @@ from mrirecon.errors import InputError
 #: A grid of over SMALL_GRID points may be so many times larger than what was measured.
 MOST_ACCELERATION = 64
 SMALL_GRID = 1 << 24
+#: Fields of view (mm) outside this range are no sizes of anything that is scanned, and count as unknown.
+FOV_MM = 1e-3, 1e5
 
 Sizes = tuple[int, int, int]
 
@@ -89,4 +91,4 @@ def _thickness(encoding: Encoding) -> float | None:
 
 
 def _positive(fov: tuple[float, float, float] | None, axis: int) -> float | None:
-    return fov[axis] if fov is not None and np.isfinite(fov[axis]) and fov[axis] > 0 else None
+    return fov[axis] if fov is not None and FOV_MM[0] <= fov[axis] <= FOV_MM[1] else None

@@ -49,11 +49,13 @@ class Conditioning:
             raise UsageError(f"there is no step '{unknown[0]}' to skip; there are {', '.join(SKIPPABLE)}.")
         if self.noise and not self.does("prewhitening"):
             raise UsageError(f"{self.noise}: a noise scan is for prewhitening, which is to be skipped; leave one out.")
+        if self.background_noise and (self.noise or not self.does("prewhitening")):
+            raise UsageError("the background's noise is for prewhitening without a noise scan; leave one option out.")
         for name, value in (("compression", Compression), ("directions", Directions)):
             if getattr(self, name) not in get_args(value):
                 choices = ", ".join(get_args(value))
                 raise UsageError(f"{name} '{getattr(self, name)}': choose one of {choices}.")
-        if self.coils is not None and not (0 < self.coils < 1 or (self.coils >= 1 and self.coils == int(self.coils))):
+        if self.coils is not None and not (0 < self.coils < 1 or (self.coils >= 1 and float(self.coils).is_integer())):
             raise UsageError(f"compressing to {self.coils:g} coils: give a whole number, or a share of energy below 1.")
 
     def does(self, step: SkippableStep) -> bool:

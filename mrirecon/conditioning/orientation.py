@@ -21,9 +21,12 @@ MOST_STACKS = 360
 ORTHONORMAL_WITHIN = 1e-3
 #: Positions closer than this are the same.
 SAME_POSITION_MM = 0.1
+#: No scanner reaches further from its centre.
+FURTHEST_MM = 1e4
 
 UNKNOWN = "The position and orientation of the images are unknown"
 NO_DIRECTIONS = f"{UNKNOWN}: the header's vectors are no directions."
+NO_POSITIONS = f"{UNKNOWN}: the header's positions are no places in a scanner."
 #: Slice counters, ascending, and where each slice lies: (slices,) and (slices, 3).
 Positions = tuple[NDArray[np.int64], NDArray[np.float64]]
 Matrix = NDArray[np.float64]
@@ -116,8 +119,8 @@ def arrange_slices(stack: Positions, volume: Positions, frame: Matrix | None, *,
     centres[np.searchsorted(counters, volume[0])] = volume[1]
     count = "one slice" if len(counters) == 1 else f"{len(counters)} slices"
     unchanged = f"{count} in the order of the counters" if by_position else SKIPPED
-    if frame is None or not np.isfinite(centres).all():
-        return Arrangement(counters, None, unchanged, (NO_DIRECTIONS,))
+    if frame is None or not _places(centres):
+        return Arrangement(counters, None, unchanged, (NO_POSITIONS if frame is not None else NO_DIRECTIONS,))
     order = np.argsort((centres @ frame[2]).round(3), kind="stable")
     ordered = centres[order]
     if len(order) > 1 and np.abs(np.diff(ordered, axis=0)).max(axis=1).min() < SAME_POSITION_MM:
@@ -153,8 +156,8 @@ def arrange_slab(slab: Positions, facing: Facing | None, grid: Grid) -> Arrangem
     counters, centres = slab
     n, thickness = grid.kept[2], grid.voxel_mm[2]
     done = f"one slab; {n} partitions in the order of their encoding"
-    if facing is None or not np.isfinite(centres).all():
-        return Arrangement(counters, None, done, (NO_DIRECTIONS,))
+    if facing is None or not _places(centres):
+        return Arrangement(counters, None, done, (NO_POSITIONS if facing else NO_DIRECTIONS,))
     steps = (np.arange(n) - n // 2) * (thickness or np.nan)
     return Arrangement(counters, centres + steps[:, None] * facing.directions[2], done)
 
@@ -186,6 +189,10 @@ def geometry_of(
         proven=facing.proven,
         patient_position=patient_position,
     )
+
+
+def _places(centres: Matrix) -> bool:
+    return bool((np.abs(centres) <= FURTHEST_MM).all())
 
 
 def _vector(values: NDArray[np.float64]) -> Vector:

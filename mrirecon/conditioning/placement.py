@@ -50,7 +50,8 @@ class SliceReader:
         lines = self.table[low:high]
         kspace = np.zeros((self.coils, *self.matrix), dtype=np.complex64)
         counts = np.zeros(self.matrix, dtype=np.float32)
-        with reading(self.path, f"slice {index}"):
+        # NaN and what becomes infinite are refused below.
+        with reading(self.path, f"slice {index}"), np.errstate(invalid="ignore", over="ignore"):
             samples = self.read(lines["row"].tolist())
             for (_, _, y, x, first, kept, reverse), line in zip(lines.tolist(), samples, strict=True):
                 taken = line[:, first : first + kept]
@@ -58,6 +59,8 @@ class SliceReader:
                 counts[y, x : x + kept] += 1
         if counts.max(initial=0) > 1:
             kspace /= np.maximum(counts, 1)
+        if not np.isfinite(kspace).all():
+            raise InputError(f"{self.path}: slice {index} holds NaN or infinite samples; export the file again.")
         return kspace
 
 

@@ -78,11 +78,18 @@ def prewhiten(scan: Scan, noise: Noise) -> Scan:
     if noise.sample_time_us and scan.sample_time_us:
         ratio, bandwidth = scan.sample_time_us / noise.sample_time_us, scan.noise_bandwidth or NOISE_BANDWIDTH
     block = np.ix_(live, live)
+    shrunk = _shrunk(covariance[block], samples)
+    whitening = np.sqrt(2 * ratio * bandwidth) * np.linalg.inv(np.linalg.cholesky(shrunk))
+    if not np.abs(whitening).max() < np.finfo(np.float32).max:
+        raise InputError(
+            f"{scan.path}: {noise.source} cannot be related to the scan (dwell time ratio {ratio:.3g}, noise bandwidth "
+            f"{bandwidth:.3g}); give another noise scan (--noise), or leave prewhitening out."
+        )
     matrix = np.zeros((coils, coils), dtype=np.complex64)
-    matrix[block] = np.sqrt(2 * ratio * bandwidth) * np.linalg.inv(np.linalg.cholesky(covariance[block]))
+    matrix[block] = whitening
     done = (
         f"{noise.source}: {samples} samples of {coils} coils, "
-        f"condition number {np.linalg.cond(covariance[block]):.3g}, "
+        f"condition number {np.linalg.cond(shrunk):.3g}, "
         f"dwell time ratio {ratio:.3g}, noise bandwidth {bandwidth:.3g}"
     )
     if dead := sorted(set(range(coils)) - set(live)):
@@ -128,6 +135,7 @@ def noise_from_file(path: Path) -> Noise:
     return replace(noise, source=source)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is too large for single precision is no background
 def background_noise(scan: Scan) -> Noise:
     """Samples of the scan's own k-space that hold next to no signal, for scans without a noise scan; warns of it.
 
@@ -221,6 +229,21 @@ def _covariance(samples: NDArray[np.complex64]) -> NDArray[np.complex128]:
     """C = N N^H / (n − 1) of samples (coils, n), in double precision."""
     wide = samples.astype(np.complex128)
     return wide @ wide.conj().T / max(wide.shape[1] - 1, 1)
+
+
+def _shrunk(covariance: NDArray[np.complex128], samples: int) -> NDArray[np.complex128]:
+    """The covariance from so many samples, its correlations made weaker by the share of them that chance explains.
+
+    With few samples, chance correlations would be whitened too, and coils mixed that have nothing in common. It is the
+    share of the least expected error (Schäfer and Strimmer, Stat Appl Genet Mol Biol 4:32, 2005); of a noise scan's
+    many samples it is next to nothing. covariance: complex (coils, coils), of coils that all have noise.
+    """
+    variances = covariance.diagonal().real
+    apart = ~np.eye(len(covariance), dtype=bool)
+    correlations = (np.square(np.abs(covariance)) / np.outer(variances, variances))[apart]
+    found, chance = correlations.sum(), np.square(1 - correlations).sum() / samples
+    share = min(chance / found, 1.0) if found else 0.0
+    return np.where(apart, (1 - share) * covariance, covariance)
 
 
 def _live_coils(covariance: NDArray[np.complex128]) -> list[int]:

@@ -210,20 +210,25 @@ def _volume(encoded: _Encoded, members: Rows, stack: _Stack, label: str | None) 
 
 
 def _averages(table: NDArray[np.void], heads: NDArray[np.void], height: int) -> tuple[float, str, tuple[str, ...]]:
-    """Mean number of readouts per line of a volume, what is done about it, and a note on lines that are there twice."""
+    """By how much averaging divides the noise's variance, what is done, and a note on lines that are there twice."""
     lines = line_of(table, height)
     values, average = np.unique(heads["average"], return_inverse=True)
-    mean = len(lines) / _distinct(lines)
-    repeats = len(lines) - _distinct(lines * len(values) + average)
+    counts = _repeats(lines)
+    mean = counts.mean()
+    repeats = len(lines) - len(_repeats(lines * len(values) + average))
     done = f"mean of {mean:.3g} readouts per line" if mean > 1 else "one readout per line"
+    # Lines differ where only some are repeated: a line of n readouts has 1 / n of the variance, and lines are averaged.
+    gain = float(1 / (1 / counts).mean())
     if not repeats:
-        return mean, done, ()
-    return mean, done, (f"{repeats} readouts repeat a line with the same counters; the mean is taken.",)
+        return gain, done, ()
+    return gain, done, (f"{repeats} readouts repeat a line with the same counters; the mean is taken.",)
 
 
-def _distinct(numbers: NDArray[np.int64]) -> int:
+def _repeats(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each number is there."""
     # Ten times faster than np.unique on 100,000 readouts.
-    return 1 + int(np.count_nonzero(np.diff(np.sort(numbers))))
+    changes = np.flatnonzero(np.diff(np.sort(numbers))) + 1
+    return np.diff(changes, prepend=0, append=len(numbers))
 
 
 def _step(conditioning: Conditioning, name: SkippableStep, done: str, skipped: str = SKIPPED) -> Step:

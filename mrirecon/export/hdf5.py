@@ -1,6 +1,7 @@
 """Reconstructions as HDF5 that fastMRI's tools read: `reconstruction`, float32 (slices, y, x)."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,4 +130,6 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise ResourceError(f"{path}: writing failed ({error}); is the disk full?") from error
+        # HDF5's own words hold names of temporary files, and addresses.
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise ResourceError(f"{path}: writing failed ({reason}); is the disk full?") from error

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon import __version__
+from mrirecon.acquisition.axes import times
 from mrirecon.atomic import atomic_path
-from mrirecon.errors import UsageError
+from mrirecon.errors import InputError, UsageError
 from mrirecon.export.hdf5 import DISCLAIMER, explained
 from mrirecon.export.images import Images, Origin, affines_ras, geometry_text
 
@@ -22,6 +23,7 @@ log = logging.getLogger("mrirecon")
 SUFFIXES = (".nii.gz", ".nii")
 #: NIfTI's code for coordinates of the scanner; 0 says that they are unknown.
 SCANNER, UNKNOWN = 1, 0
+LONGEST_AXIS = 32767
 
 
 def write_nifti(path: Path, images: Images, origin: Origin) -> list[Path]:
@@ -30,10 +32,16 @@ def write_nifti(path: Path, images: Images, origin: Origin) -> list[Path]:
     Complex images go beside them as complex64 to NAME_complex.nii, facts to NAME.json. Slices that are not evenly
     spaced fit into no single file: each gets its own, NAME_slice-0001.nii and so on, which a warning tells. Where
     geometry is unknown, so say the codes of the coordinates (0) and a warning.
-    Raises UsageError for another suffix, ResourceError if a file cannot be written.
+    Raises UsageError for another suffix, InputError for images too large for the format, ResourceError if a file cannot
+    be written.
     """
     stem, suffix = _split(path)
     slices, *matrix = images.shape
+    if max(images.shape) > LONGEST_AXIS:
+        raise InputError(
+            f"{origin.scan.path}: its images of {times(images.shape)} voxels do not fit into NIfTI-1, which has at "
+            f"most {LONGEST_AXIS} along an axis; write HDF5."
+        )
     if origin.geometry is None:
         log.warning("%s: position and orientation are unknown, and written as unknown.", path.name)
         stacks: list[tuple[str, range, NDArray[np.float64] | None]] = [("", range(slices), None)]

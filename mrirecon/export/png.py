@@ -24,19 +24,16 @@ def central_slices(count: int) -> range:
 
 
 def edge_letters(geometry: Geometry) -> dict[tuple[float, float], str]:
-    """(x, y) in a panel, from its lower left corner → the side of the patient that lies there."""
+    """(x, y) in a panel, from its lower left corner → the side of the patient there, with ? where that is unproven."""
 
     def opposite(direction: Vector) -> Vector:
         return -direction[0], -direction[1], -direction[2]
 
     # Columns grow to the right, rows downwards.
     right, down = geometry.x_direction, geometry.y_direction
-    return {
-        (0.98, 0.5): patient_side(right),
-        (0.02, 0.5): patient_side(opposite(right)),
-        (0.5, 0.03): patient_side(down),
-        (0.5, 0.97): patient_side(opposite(down)),
-    }
+    directions = {(0.97, 0.5): right, (0.03, 0.5): opposite(right), (0.5, 0.03): down, (0.5, 0.97): opposite(down)}
+    doubt = "" if geometry.proven else "?"
+    return {place: patient_side(direction) + doubt for place, direction in directions.items()}
 
 
 def preview(path: Path, panels: Sequence[tuple[str, NDArray[np.floating]]], geometry: Geometry | None = None) -> None:

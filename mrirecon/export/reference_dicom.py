@@ -74,6 +74,8 @@ def read_reference(path: Path) -> Reference:
 
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; give a DICOM image of the scanner's series.")
+    if not (path.is_dir() or path.is_file()):
+        raise InputError(f"{path}: is a pipe or a device; give a DICOM image of the scanner's series.")
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     # What does not follow the standard is copied as it is; pydicom's warnings would quote the patient's data.
     with reading(path), disable_value_validation():

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -121,10 +122,33 @@ def test_missing_files_and_folders_are_named(tmp_path):
         open_scan(tmp_path)
 
 
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InputError, match="is a pipe or a device"):
+            open_file(path)
+
+
 def test_options_of_raw_data_are_refused_for_arrays(tmp_path):
     np.save(tmp_path / "scan.npy", SMALL)
     with pytest.raises(UsageError, match="--group is for raw data files"):
         open_file(tmp_path / "scan.npy", group="dataset")
+
+
+def test_a_measurement_cannot_be_chosen_where_the_format_holds_one(write_mrd):
+    with pytest.raises(UsageError, match="--group is for files of several measurements"):
+        open_file(write_mrd(SMALL[:, :, None], stream=True), group="dataset")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_scan_that_lies_beside_its_copy_for_bart_is_still_itself(tmp_path, write_mrd, stream):
+    path = write_mrd(SMALL[:, :, None], stream=stream)
+    path.with_suffix(".hdr").write_text("# Dimensions\n10 12 1 3 1 1 1 1 1 1 1 1 1 2 1 1\n")
+    path.with_suffix(".cfl").write_bytes(SMALL.tobytes())
+    assert open_file(path).format.startswith("MRD")
+    assert open_file(path.with_suffix(".cfl"))[0].shape == SMALL.shape
+    path.with_suffix(".hdr").write_bytes(b"")
+    assert open_file(path).format.startswith("MRD")
 
 
 def test_a_file_that_shrinks_after_opening_is_an_input_error(tmp_path):

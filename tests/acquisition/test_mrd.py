@@ -317,11 +317,19 @@ def test_positions_that_are_no_numbers_become_unknown_with_a_note(write_mrd, k):
             acquisition.sample_time_us = float("inf")
 
     readouts = open_mrd(write_mrd(k, edit=edit))
-    assert readouts.heads["position"][6:12].tolist() == [[0, 0, 0]] * 6
+    assert np.isnan(readouts.heads["position"][6:12]).all()
     assert readouts.heads["position"][0].tolist() == [0, 0, 0]
     assert readouts.heads["position"][12].tolist() == [0, 0, 10]
     assert readouts.heads["sample_time_us"][[0, 6]].tolist() == [5, 0]
     assert len(readouts.notes) == 2
+
+
+def test_links_to_nowhere_beside_the_measurement_are_left_alone(write_mrd, k):
+    path = write_mrd(k)
+    with h5py.File(path, "a") as file:
+        file["absent"], file["loop"] = h5py.SoftLink("/nowhere"), h5py.SoftLink("/loop")
+        file["elsewhere"] = h5py.ExternalLink("absent.h5", "/")
+    assert len(open_mrd(path).heads) == len(open_mrd(write_mrd(k, path=path.with_name("plain.h5"))).heads)
 
 
 def _vlen(kind: type) -> np.dtype:

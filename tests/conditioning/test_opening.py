@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ismrmrd
 import ismrmrd.xsd as xsd
@@ -141,7 +142,13 @@ def test_a_noise_file_of_another_array_is_refused(array_file: Path, tmp_path: Pa
         open_scan(array_file, Conditioning(noise=tmp_path / "noise.npy"), axes=AXES)
 
 
-@pytest.mark.parametrize("coils", [0, -1, 2.5])
+@pytest.mark.parametrize("options", [{"skip": ("prewhitening",)}, {"noise": Path("noise.h5")}])
+def test_the_backgrounds_noise_and_what_contradicts_it_are_not_both_asked_for(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="leave one option out"):
+        Conditioning(background_noise=True, **options)
+
+
+@pytest.mark.parametrize("coils", [0, -1, 2.5, np.inf, np.nan])
 def test_impossible_numbers_of_coils_are_refused(coils: float) -> None:
     with pytest.raises(UsageError, match="coils"):
         Conditioning(coils=coils)

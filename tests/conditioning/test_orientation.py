@@ -129,6 +129,8 @@ def test_a_slab_is_delivered_about_its_centre(
         {"slice_dir": (0, 0.01, 1)},
         {"slice_dir": (np.nan, 0, 1)},
         {"position": (0, np.inf, 0)},
+        {"position": (0, np.nan, 0)},
+        {"position": (0, 1e30, 0)},
     ],
 )
 def test_vectors_that_are_no_directions_leave_the_geometry_unknown(
@@ -199,3 +201,10 @@ def test_directions_that_are_no_stacks_are_refused(make_readouts: Make, random_k
     heads["read_dir"] = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     with pytest.raises(InputError, match="no stacks of slices"):
         sort_one(replace(readouts, heads=heads))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_fields_of_view_of_no_possible_size_are_unknown(make_readouts: Make, random_kspace: Make, size: float) -> None:
+    impossible = {"encoded_fov_mm": (size,) * 3, "recon_fov_mm": (size,) * 3}
+    scan = sort_one(make_readouts(random_kspace(1, 2, 4, 6), encoding=impossible))
+    assert (scan.geometry, scan.header.fov_mm, scan.header.recon_size) == (None, None, (4, 6))

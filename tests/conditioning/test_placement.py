@@ -61,7 +61,7 @@ def test_any_order_size_and_missing_line_gives_the_same_kspace(
     np.testing.assert_allclose(read_all(scan), expected, rtol=1e-6)
     if averages == 1:
         assert np.array_equal(read_all(scan), expected.astype(np.complex64))
-    assert scan.averages == pytest.approx(counts[rows].mean())
+    assert scan.averages == pytest.approx(1 / (1 / counts[rows]).mean())
     assert scan.stack == ("partitions" if partitions else "slices")
 
 
@@ -212,3 +212,16 @@ def test_a_reversed_readout_counts_its_centre_as_it_is_stored(make_readouts: Mak
     assert (readouts.heads["flags"] & np.uint64(Flag.REVERSE)).astype(bool).tolist() == [True, False]
     assert readouts.heads["centre"].tolist() == [3, 2]
     assert np.array_equal(read_all(sort_one(readouts))[..., 2:], kspace[..., 2:])
+
+
+def test_calibration_lines_that_are_no_numbers_are_refused(
+    make_readouts: Make, random_kspace: Make, join: Make
+) -> None:
+    lines = random_kspace(1, 2, 8, 6)
+    lines[0, 1, 4, 2] = np.nan
+    imaging = make_readouts(random_kspace(1, 2, 8, 6), rows=range(0, 8, 2), encoding={"calibration": "separate"})
+    scan = sort_one(join(imaging, make_readouts(lines, rows=[3, 4, 5], flags=Flag.CALIBRATION)))
+    scan.kspace(0)
+    assert scan.read_calibration is not None
+    with pytest.raises(InputError, match="NaN or infinite"):
+        scan.read_calibration(0)

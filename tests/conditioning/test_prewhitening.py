@@ -160,6 +160,22 @@ def test_noise_of_another_coil_array_is_refused(rng: np.random.Generator) -> Non
         prewhiten(scan, noise_of(white(rng, 6, 100)))
 
 
+@pytest.mark.parametrize("correlated", [False, True])
+def test_chance_correlations_of_few_samples_are_not_whitened(
+    rng: np.random.Generator, mixing: NDArray, correlated: bool
+) -> None:
+    colour = mixing if correlated else np.eye(COILS)
+    truth, coils = colour @ colour.conj().T, np.eye(COILS, dtype=np.complex64).reshape(1, COILS, 1, COILS)
+    ours, plain = [], []
+    for _ in range(50):
+        samples = colour @ white(rng, COILS, 3 * COILS)
+        matrix = prewhiten(scan_of(coils), noise_of(samples)).kspace(0)[:, 0]
+        inverse = np.sqrt(2) * np.linalg.inv(np.linalg.cholesky(covariance(samples)))
+        for whitening, found in ((matrix, ours), (inverse, plain)):
+            found.append(np.linalg.cond(whitening @ truth @ whitening.conj().T))
+    assert np.median(ours) < (1 if correlated else 0.6) * np.median(plain)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 2 * COILS - 1])
 def test_too_little_noise_is_refused(rng: np.random.Generator, samples: int) -> None:
     scan = scan_of(np.ones((1, COILS, 8, 8), np.complex64))
@@ -326,6 +342,22 @@ def test_noise_that_is_not_finite_is_refused(rng: np.random.Generator) -> None:
     samples[1, 5] = np.nan
     with pytest.raises(InputError, match="not finite"):
         prewhiten(scan_of(np.ones((1, COILS, 8, 8), np.complex64)), noise_of(samples))
+
+
+def test_a_dwell_time_that_gives_no_whitening_is_refused(rng: np.random.Generator) -> None:
+    scan = scan_of(np.ones((1, COILS, 8, 8), np.complex64), sample_time_us=5.0, noise_bandwidth=1e300)
+    with pytest.raises(InputError, match="noise bandwidth 1e"):
+        prewhiten(scan, noise_of(white(rng, COILS, 100), sample_time_us=5.0))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("largest", [1e30, 3e38])
+def test_samples_that_are_too_large_for_single_precision_make_no_noise_on_the_terminal(
+    rng: np.random.Generator, largest: float
+) -> None:
+    kspace = white(rng, 1, COILS, 16, 16).astype(np.complex64)
+    kspace[0, 0, 3, 3] = largest
+    assert not background_noise(scan_of(kspace)).samples.any()
 
 
 def test_nan_in_the_k_space_is_refused_when_it_is_read(rng: np.random.Generator) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -185,6 +186,9 @@ def test_what_is_no_mr_image_is_no_reference(tmp_path) -> None:
             read_reference(path)
     with pytest.raises(InputError, match="no such file"):
         read_reference(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe"):
+        read_reference(tmp_path / "pipe")
     with pytest.raises(InputError, match="no FrameOfReferenceUID"):
         read_reference(scanner_image(tmp_path / "bare.dcm", FrameOfReferenceUID=""))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mrirecon.acquisition.scan import Header
-from mrirecon.errors import UsageError
+from mrirecon.errors import InputError, UsageError
 from mrirecon.export.nifti import write_nifti
 
 OBLIQUE = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
@@ -123,3 +123,9 @@ def test_an_error_midway_leaves_nothing(tmp_path, images, make_geometry, make_or
     with pytest.raises(ZeroDivisionError):
         write_nifti(tmp_path / "out.nii.gz", images, make_origin(make_geometry()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_too_large_for_the_format_are_refused(tmp_path, array_images, make_origin) -> None:
+    with pytest.raises(InputError, match="do not fit into NIfTI-1"):
+        write_nifti(tmp_path / "out.nii", array_images(np.ones((1, 1, 32768), np.float32)), make_origin(None))
+    assert not list(tmp_path.iterdir())

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,8 @@ def test_letters_are_drawn_only_where_geometry_is_known(tmp_path: Path, make_geo
     yellow = known[..., 0] - known[..., 2] > 0.5
     assert yellow.any()
     assert not (unknown[..., 0] - unknown[..., 2] > 0.5).any()
+
+
+def test_letters_of_an_unproven_geometry_have_a_question_mark(make_geometry) -> None:
+    letters = edge_letters(replace(make_geometry(), proven=False)).values()
+    assert all(len(letter) == 2 and letter[1] == "?" for letter in letters)
