@@ -33,7 +33,7 @@ from mrirecon.simulation.phase import smooth_phase
 MASKS = (("equispaced", 3), ("equispaced", 4), ("gaussian2d", 4), ("gaussian2d", 8))
 ACS = 24
 PHANTOM_SEED = 20_000  # a head that nothing is trained on
-WEIGHTS = (0.001, 0.002, 0.004, 0.008, 0.016)
+WEIGHTS = (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012)
 FISTA_STEPS = (30, 60)
 CG_STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 15)
 

@@ -19,7 +19,7 @@ from mrirecon import __version__, metrics
 from mrirecon.acquisition.sampling import Sampling, undersample
 from mrirecon.acquisition.scan import Scan
 from mrirecon.atomic import atomic_path
-from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.errors import InputError
 from mrirecon.physics.coils import calibration_width
@@ -266,8 +266,8 @@ def _clock(device: torch.device) -> float:
 
 
 def _device_name(device: torch.device, method: Method) -> str:
-    """Where the method really ran: compressed sensing never leaves the CPU."""
-    if device.type == "cuda" and not isinstance(method.reconstructor, CompressedSensing):
+    """Where the method really ran: SigPy never leaves the CPU."""
+    if device.type == "cuda" and not isinstance(method.reconstructor, SigpyCompressedSensing):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' * (threads != 1)}"

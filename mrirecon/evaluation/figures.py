@@ -15,7 +15,7 @@ from mrirecon.export.hdf5 import DISCLAIMER
 Picture = NDArray[np.uint8]
 
 REFERENCE = "fully sampled"
-LABELS = {"cs": "compressed sensing", "cg-sense": "CG-SENSE"}
+LABELS = {"cs": "compressed sensing", "cs-sigpy": "compressed sensing (SigPy)", "cg-sense": "CG-SENSE"}
 #: Tiles are interpolated to at least this many pixels, as a viewing station does, so that no pixel blocks show.
 TILE_PIXELS = 512
 #: The detail is this share of the picture's width and height.

@@ -20,6 +20,7 @@ HOW_IT_WORKS = {
     "ZeroFilled": "Samples that were not measured are taken as zero. No prior knowledge: shows the aliasing itself.",
     "CGSense": "Finds the image whose coil signals fit the measured samples best, by conjugate gradients.",
     "CompressedSensing": "Among images that fit the samples, prefers those that are sparse in a wavelet basis.",
+    "SigpyCompressedSensing": "The same prior solved by another program, SigPy, to check one against the other.",
     "CIRIM": "A cascade of recurrent networks, each alternating between the scanner's physics and what it learned "
     "about images: it sees how the current image misfits the samples and proposes the next.",
     "RIM": "A recurrent network that sees how the current image misfits the samples and proposes the next one.",

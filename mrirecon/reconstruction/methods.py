@@ -8,6 +8,7 @@ from typing import Any
 
 from mrirecon.classical.cg_sense import CGSense
 from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.classical.zero_filled import ZeroFilled
 from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.physics.measurement import Reconstructor
@@ -18,6 +19,7 @@ CLASSICAL: dict[str, type[Reconstructor]] = {
     "zero-filled": ZeroFilled,
     "cg-sense": CGSense,
     "cs": CompressedSensing,
+    "cs-sigpy": SigpyCompressedSensing,
 }
 
 
@@ -40,7 +42,7 @@ def default_method() -> str:
 
 
 def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
-    """The method called `name`: zero-filled, cg-sense, cs, a shipped model, or the path of a checkpoint.
+    """The method called `name`: zero-filled, cg-sense, cs, cs-sigpy, a shipped model, or the path of a checkpoint.
 
     allow_packages: packages beside mrirecon whose classes a checkpoint's config may name.
     Raises UsageError for an unknown name, CheckpointError for a checkpoint that is missing, damaged, or not ours.

@@ -51,7 +51,7 @@ def test_the_default_is_the_first_shipped_model_else_compressed_sensing(shipped:
 
 
 def test_an_unknown_name_lists_the_choices(shipped: Path) -> None:
-    with pytest.raises(UsageError, match="zero-filled, cg-sense, cs, small, or give a checkpoint"):
+    with pytest.raises(UsageError, match="zero-filled, cg-sense, cs, cs-sigpy, small, or give a checkpoint"):
         method_by_name("unet")
 
 
