@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from mrirecon.errors import InputError
 from mrirecon.physics import coils
 from mrirecon.physics.coils import calibration_width, espirit
-from mrirecon.physics.fourier import fftc
+from mrirecon.physics.fourier import fftc, ifftc
 
 
 def centre_mask(height, width, rows, columns):
@@ -78,9 +80,106 @@ def test_dead_coils_and_empty_slices_stay_finite_zeros():
     assert maps[0].abs().max() > 0
 
 
+def test_a_batch_gives_what_its_slices_give_though_their_masks_differ():
+    kspace = torch.cat([simulated(seed=seed)[0] for seed in range(4)])
+    mask = torch.cat([centre_mask(48, 48, rows, 20) for rows in (24, 16, 48, 24)])
+    together = espirit(kspace * mask, mask, maps=2)
+    alone = [espirit(k[None] * m, m[None], maps=2)[0] for k, m in zip(kspace, mask, strict=True)]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (47, 41)])
+def test_chunks_do_not_change_the_maps(shape, monkeypatch):
+    kspace = torch.cat([simulated(seed=seed)[0][..., : shape[0], : shape[1]] for seed in range(3)])
+    mask = centre_mask(*shape, 20, 20)
+    maps = espirit(kspace * mask, mask)
+    for size in (1, 2**15, 2**19):
+        monkeypatch.setitem(coils.CHUNK_BYTES, "cpu", size)
+        torch.testing.assert_close(espirit(kspace * mask, mask), maps, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("coil_count", [4, 12])  # more, and fewer, kernel positions than unknowns
+def test_maps_are_leading_eigenvectors_and_single_precision_is_enough(coil_count):
+    kspace, _, _ = simulated(coil_count)
+    kspace = kspace + 0.01 * torch.randn(kspace.shape, dtype=kspace.dtype, generator=torch.Generator().manual_seed(0))
+    mask = centre_mask(48, 48, 24, 24)
+    single, double = espirit(kspace, mask)[0], espirit(kspace.to(torch.complex128), mask)[0]
+    correlations = coils._kernel_correlations(kspace[..., 12:36, 12:36].to(torch.complex128), 6)
+    phases = coils._offset_phases(48, 6, double)
+    matrices = torch.einsum("yd,xe,deij->yxij", phases, phases, correlations[0].unflatten(-1, 2 * (coil_count,)))
+    eigenvalues, vectors = torch.linalg.eigh(matrices)
+    support = double.norm(dim=0) > 0
+    assert torch.equal(support, eigenvalues[..., -1] > coils.EIGENVALUE_CROP)
+    agreement = (vectors[..., -1] * double.permute(1, 2, 0).conj()).sum(dim=-1).abs()[support]
+    assert agreement.min() > 1 - 1e-6
+    both = support & (single.norm(dim=0) > 0)
+    assert (support ^ both).sum() <= 2
+    torch.testing.assert_close(single[:, both].to(double.dtype), double[:, both], rtol=0, atol=1e-4)
+
+
+def folded(rows=80, size=128):
+    """K-space of an object taller than its field of view, and how many of its places fold onto each pixel (y, x)."""
+    kspace, _, inside = simulated(8, size)
+    whole = ifftc(kspace)
+    image, places = torch.zeros_like(whole[..., :rows, :]), torch.zeros(rows, size, dtype=torch.long)
+    for start in range(0, size, rows):
+        part = whole[..., start : start + rows, :]
+        image[..., : part.shape[-2], :] += part
+        places[: part.shape[-2]] += inside[start : start + rows]
+    return fftc(image), places
+
+
+def test_a_second_map_explains_a_folded_field_of_view():
+    kspace, places = folded()
+    mask = centre_mask(*kspace.shape[-2:], 24, 24)
+    maps = espirit(kspace, mask, maps=2)
+    torch.testing.assert_close(maps[:, 0], espirit(kspace, mask), rtol=0, atol=1e-6)
+    image = ifftc(kspace)
+    explained = (maps * (maps.conj() * image[:, None]).sum(dim=2, keepdim=True)).sum(dim=1)
+    first_only = maps[:, 0] * (maps[:, 0].conj() * image).sum(dim=1, keepdim=True)
+    both = places == 2
+    assert (maps[0, 1].norm(dim=0) > 0)[both].all()
+    assert (image - explained)[..., both].norm() < 0.02 * image[..., both].norm()
+    assert (image - first_only)[..., both].norm() > 0.2 * image[..., both].norm()
+    assert (maps[:, 0].conj() * maps[:, 1]).sum(dim=1).abs().max() < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("bart") is None, reason="bart is not on the PATH")
+def test_two_maps_span_what_those_of_bart_span(tmp_path):
+    kspace, _ = folded()
+    height, width = kspace.shape[-2:]
+    (tmp_path / "k.hdr").write_text(f"# Dimensions\n{width} {height} 1 {kspace.shape[1]}\n")
+    kspace[0].numpy().tofile(tmp_path / "k.cfl")
+    command = ["bart", "ecalib", "-m2", "-r24", "-k6", "-t0.0004", "-c0.95", "k", "maps"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    bart = np.fromfile(tmp_path / "maps.cfl", np.complex64).reshape(2, -1, height, width)
+    ours = espirit(kspace, centre_mask(height, width, 24, 24), maps=2)[0]
+    theirs = torch.from_numpy(bart)
+    both = (ours.norm(dim=1) > 0.5).all(dim=0) & (theirs.norm(dim=1) > 0.5).all(dim=0)
+    assert both.sum() > 0.9 * (theirs.norm(dim=1) > 0.5).all(dim=0).sum()
+    overlap = torch.einsum("mcp,ncp->pmn", ours[..., both].conj(), theirs[..., both])
+    assert torch.linalg.svdvals(overlap)[:, -1].quantile(0.05) > 0.99
+
+
+def test_a_soft_crop_fades_the_maps_between_its_eigenvalues():
+    kspace, _, _ = simulated()
+    mask = centre_mask(48, 48, 24, 24)
+    soft, low, high = (
+        espirit(kspace, mask, soft=soft)[0].norm(dim=0) for soft in [(0.6, 0.98), (0.6, 0.6001), (0.98, 0.9801)]
+    )
+    torch.testing.assert_close(soft[high > 0.9999], torch.ones(int((high > 0.9999).sum())))
+    assert soft[low == 0].max() == 0
+    assert ((soft > 0.1) & (soft < 0.9)).any()
+
+
 def test_a_single_coil_has_maps_of_ones():
     kspace = torch.randn(2, 1, 8, 8, dtype=torch.complex64)
     assert torch.equal(espirit(kspace, torch.ones(1, 1, 8, 8, dtype=torch.bool)), torch.ones_like(kspace))
+
+
+def test_a_single_coil_has_no_second_map():
+    maps = espirit(torch.randn(1, 1, 8, 8, dtype=torch.complex64), torch.ones(1, 1, 8, 8, dtype=torch.bool), maps=2)
+    assert torch.equal(maps[0, :, 0].real, torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]))
 
 
 def test_too_small_a_centre_is_refused_with_its_size():

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrirecon.physics import sense
 from mrirecon.physics.fourier import fftc, ifftc
 from mrirecon.physics.measurement import Measurement
 from mrirecon.physics.sense import SenseOperator
@@ -79,6 +80,47 @@ def test_the_gradient_is_that_of_the_data_misfit():
     misfit = 0.5 * (operator.forward(image) - measurement.kspace).abs().square().sum()
     (expected,) = torch.autograd.grad(misfit, image)
     torch.testing.assert_close(operator.gradient(image), expected)
+
+
+@pytest.mark.parametrize("kind", ["2d", "y", "x", "full"])
+@pytest.mark.parametrize("shape", [(2, 5, 8, 6), (1, 4, 7, 9), (3, 1, 5, 5)])
+@pytest.mark.parametrize("coils_together", [1, 2, 100])
+def test_coil_groups_give_what_the_tracked_path_gives(kind, shape, coils_together, monkeypatch):
+    monkeypatch.setattr(sense, "GROUP_BYTES", coils_together * shape[-2] * shape[-1] * 8)
+    measurement, image = random_measurement(*shape, kind)
+    operator = SenseOperator(measurement)
+    kspace = torch.randn_like(measurement.kspace)
+    for apply, source in [(operator.normal, image), (operator.adjoint, kspace), (operator.reduce, kspace)]:
+        tracked = apply(source.clone().requires_grad_())
+        assert tracked.requires_grad
+        untouched = source.clone()
+        torch.testing.assert_close(apply(source), tracked.detach(), rtol=1e-6, atol=3e-6)
+        assert torch.equal(source, untouched)
+        with torch.no_grad():
+            torch.testing.assert_close(apply(source), apply(source.clone().requires_grad_()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["2d", "y", "x"])
+def test_a_batch_is_treated_slice_by_slice(kind):
+    measurement, image = random_measurement(3, 2, 6, 7, kind, seed=1)
+    together = SenseOperator(measurement).gradient(image)
+    for i in range(3):
+        one = Measurement(*(t[i : i + 1] for t in (measurement.kspace, measurement.mask, measurement.sensitivities)))
+        torch.testing.assert_close(
+            together[i : i + 1], SenseOperator(one).gradient(image[i : i + 1]), rtol=1e-6, atol=3e-6
+        )
+
+
+@pytest.mark.parametrize("kind", ["2d", "y", "full"])
+def test_forward_and_adjoint_pass_gradcheck(kind):
+    measurement, image = random_measurement(2, 2, 4, 5, kind, torch.complex128)
+    maps, kspace = measurement.sensitivities.clone().requires_grad_(), torch.randn_like(measurement.kspace)
+
+    def both(image, kspace, maps):
+        operator = SenseOperator(measurement.with_sensitivities(maps))
+        return operator.forward(image), operator.adjoint(kspace)
+
+    assert torch.autograd.gradcheck(both, (image.requires_grad_(), kspace.requires_grad_(), maps))
 
 
 def test_a_line_mask_leaves_one_transform_in_the_loop(monkeypatch):
