@@ -159,8 +159,7 @@ coil maps, estimated from these samples alone. Of the methods that do not know t
 
 - n = 1 slice of one person: observations, no claim that a difference between methods is significant.
 - The network `{label(network.name)}` ({type(network.reconstructor).__name__}, {parameters:,} parameters, SHA-256
-  {(network.sha256 or "")[:12]}…) was trained on simulated k-space only. CS without † has the default weight, which was
-  chosen on simulated scans.
+  {(network.sha256 or "")[:12]}…) was trained on simulated k-space only. CS without † has the default weight.
 - PSNR = 20 log10(max |reference| / RMSE of the magnitudes), over the support of the coil maps; the reference is the
   coil combination of the full k-space with the same maps. SSIM: 7 × 7 window, data range max |reference|, mean over the
   support. NMSE: ‖error of the magnitudes‖² / ‖reference‖². Nothing is rescaled.

@@ -38,6 +38,8 @@ def open_arrays(path: Path, key: str | None = None, axes: str | Sequence[str] | 
 def _open_hdf5(path: Path, key: str | None, axes: str | Sequence[str] | None) -> list[Scan]:
     """By the layouts that a root dataset `kspace` can have; each says no where the next says yes."""
     with reading(path), h5py.File(path, "r") as file:
+        if isinstance(file.get("kspace", getlink=True), h5py.ExternalLink):
+            raise InputError(f"{path}: its k-space is a link to another file; give that one.")
         layout = fastmri_layout(file)
         shape = file["kspace"].shape if layout else ()
         for name in ("kspace", "mask", "ismrmrd_header", *TARGETS) if layout else ():

@@ -124,9 +124,9 @@ def _explain(error: BaseException) -> int:
         case MrireconError():
             return _fail(str(error), error.exit_code)
         case KeyboardInterrupt():
-            return _fail("interrupted; no partial output was left.", EXIT_INTERRUPTED)
+            return _fail("interrupted; no half-written file was left.", EXIT_INTERRUPTED)
         case _ if _was_terminated(error):
-            return _fail("terminated; no partial output was left.", EXIT_TERMINATED)
+            return _fail("terminated; no half-written file was left.", EXIT_TERMINATED)
         case BrokenPipeError():
             return 0
         case _ if _out_of_resources(error):

@@ -165,13 +165,17 @@ def _check(volumes: Sequence[Outputs], options: Namespace) -> None:
     if options.partial_fourier not in get_args(PartialFourier):
         choices = ", ".join(get_args(PartialFourier))
         raise UsageError(f"--partial-fourier {options.partial_fourier}: choose one of {choices}.")
+    if options.reference_dicom and not any(outputs.dicom for outputs in volumes):
+        raise UsageError("--reference-dicom is for DICOM output; add --formats dicom, with a folder as the output.")
     sources = [options.scan, options.mask, options.maps, options.noise, options.reference_dicom, options.method]
-    for written in (path for outputs in volumes for path in outputs):
-        if written.is_dir() and not written.name.endswith("_dicom"):
-            raise UsageError(f"{written}: is a folder; choose another output.")
-        for source in sources:
-            if source and written.exists() and Path(source).exists() and written.samefile(source):
-                raise UsageError(f"{written}: is an input and would be overwritten; choose another output.")
+    inputs = [Path(source) for source in sources if source and Path(source).exists()]
+    for outputs in volumes:
+        for written in outputs:
+            if written.is_dir() and written != outputs.dicom:
+                raise UsageError(f"{written}: is a folder; choose another output.")
+        for source in inputs:
+            if outputs.overwrite(source):
+                raise UsageError(f"{source}: is an input and would be overwritten; choose another output.")
     check_writable(options.output)
 
 

@@ -55,6 +55,8 @@ class Conditioning:
             if getattr(self, name) not in get_args(value):
                 choices = ", ".join(get_args(value))
                 raise UsageError(f"{name} '{getattr(self, name)}': choose one of {choices}.")
+        if self.coils is None and self.compression != "svd":
+            raise UsageError(f"compression '{self.compression}' is for --compress-coils; say to how many coils.")
         if self.coils is not None and not (0 < self.coils < 1 or (self.coils >= 1 and float(self.coils).is_integer())):
             raise UsageError(f"compressing to {self.coils:g} coils: give a whole number, or a share of energy below 1.")
 

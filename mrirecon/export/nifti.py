@@ -35,7 +35,7 @@ def write_nifti(path: Path, images: Images, origin: Origin) -> list[Path]:
     Raises UsageError for another suffix, InputError for images too large for the format, ResourceError if a file cannot
     be written.
     """
-    stem, suffix = _split(path)
+    stem, suffix = stem_of(path), path.name[len(stem_of(path)) :]
     slices, *matrix = images.shape
     if max(images.shape) > LONGEST_AXIS:
         raise InputError(
@@ -66,11 +66,11 @@ def write_nifti(path: Path, images: Images, origin: Origin) -> list[Path]:
     return written
 
 
-def _split(path: Path) -> tuple[str, str]:
-    """Name without suffix, and suffix."""
+def stem_of(path: Path) -> str:
+    """The name without .nii or .nii.gz, with which all files that are written begin. UsageError for another suffix."""
     for suffix in SUFFIXES:
         if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)], path.name[-len(suffix) :]
+            return path.name[: -len(suffix)]
     raise UsageError(f"{path}: NIfTI files end in .nii or .nii.gz; change the output's name.")
 
 

@@ -1,10 +1,12 @@
 """Which files a reconstruction leaves, by the output's name and the formats asked for."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mrirecon.errors import UsageError
+from mrirecon.export.nifti import stem_of
 
 FORMATS = ("hdf5", "nifti", "dicom", "mrd", "png")
 FOLDER_DEFAULT = ("hdf5", "nifti", "png")
@@ -28,6 +30,15 @@ class Outputs:
     def __iter__(self) -> Iterator[Path]:
         return (path for f in fields(self) if (path := getattr(self, f.name)) is not None)
 
+    def overwrite(self, file: Path) -> bool:
+        """Whether an existing file is one of these, or of those that are written beside the NIfTI file."""
+        if any(path.exists() and path.samefile(file) for path in self):
+            return True
+        if self.nifti is None:
+            return False
+        beside = re.compile(re.escape(stem_of(self.nifti)) + r"(_slice-\d+)?(_complex)?(\.json|\.nii|\.nii\.gz)", re.I)
+        return file.resolve().parent == self.nifti.resolve().parent and bool(beside.fullmatch(file.resolve().name))
+
 
 def outputs_for(output: Path, formats: Sequence[str], volume: str | None) -> Outputs:
     """The files of a volume when the user asks for `output`, a file name or a folder, and for `formats` (folders only).
@@ -41,6 +52,8 @@ def outputs_for(output: Path, formats: Sequence[str], volume: str | None) -> Out
     suffix = "".join(output.suffixes[-2:]).lower() if output.suffix.lower() == ".gz" else output.suffix.lower()
     if output.is_dir() and suffix in SUFFIXES:
         raise UsageError(f"{output}: is a folder whose name ends like a file's; choose another output.")
+    if not suffix and output.exists() and not output.is_dir():
+        raise UsageError(f"{output}: is a file; give a folder, or a file name with a suffix ({', '.join(SUFFIXES)}).")
     if not suffix or output.is_dir():
         wanted = formats or FOLDER_DEFAULT
         return Outputs(**{name: output / f"{STEM}{label}{FOLDER_SUFFIXES[name]}" for name in wanted})
@@ -49,7 +62,7 @@ def outputs_for(output: Path, formats: Sequence[str], volume: str | None) -> Out
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{output}: images are written as {', '.join(SUFFIXES)}, or into a folder in the formats that --formats "
-            f"names. Try -o {output.with_suffix('.h5')}."
+            f"names (make it first if its name has a dot). Try -o {output.with_suffix('.h5')}."
         )
     if formats:
         raise UsageError(f"{output}: --formats is for folders; the suffix {suffix} says the format of a file.")

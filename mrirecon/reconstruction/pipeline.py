@@ -98,6 +98,11 @@ def _measure_slice(
 def _estimate_maps(kspace: Tensor, mask: Tensor, path: Path, index: int, sampling: Sampling) -> Tensor:
     try:
         return espirit(kspace, mask)
+    except torch.linalg.LinAlgError as error:
+        raise InputError(
+            f"{path}, slice {index}: coil maps cannot be computed, as some samples are larger than others beyond all "
+            "measure; the file seems damaged. Export it again, or give maps (--maps FILE)."
+        ) from error
     except InputError as error:
         if sampling.retrospective:
             raise UsageError(

@@ -18,6 +18,7 @@ from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan, Step
 from mrirecon.conditioning.hybrid import delivered
 from mrirecon.conditioning.partial_fourier import PartialFourier, complete, fraction_text
+from mrirecon.errors import RejectedError, UsageError
 from mrirecon.export.dicom import write_dicom
 from mrirecon.export.hdf5 import reconstruction_file
 from mrirecon.export.images import Origin, StoredImages
@@ -100,7 +101,11 @@ def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[st
 
     def images() -> Iterator[tuple[int, NDArray[np.complex64]]]:
         for data in job.progress(measure(scan, sampling, maps=job.maps, device=job.device), scan.slices):
-            image = complete(reconstruct_slice(job.method.reconstructor, data), scan.acquired, job.partial_fourier)
+            try:
+                image = reconstruct_slice(job.method.reconstructor, data)
+                image = complete(image, scan.acquired, job.partial_fourier)
+            except (RejectedError, UsageError) as error:
+                raise type(error)(f"{scan.path}: {error}") from error
             if score:
                 score.add(image, data)
             if job.keep_maps:

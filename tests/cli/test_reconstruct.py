@@ -217,6 +217,8 @@ def test_a_dead_coil_and_an_empty_slice_are_reconstructed_with_a_warning(write_s
         (["-o", "out.h5", "--partial-fourier", "magic"], 2, "zero-fill, homodyne, pocs"),
         (["-o", "out.h5", "--skip", "breakfast"], 2, "no step 'breakfast'"),
         (["-o", "out.h5", "--compress-coils", "0"], 2, "whole number"),
+        (["-o", "out.h5", "--compression", "geometric"], 2, "--compress-coils"),
+        (["-o", "out.h5", "--reference-dicom", "m.dcm"], 2, "--formats dicom"),
         (["-o", "out.h5", "--volume", "echo-2"], 2, "no such volume"),
         (["-o", "out.h5", "--group", "dataset"], 2, "--group"),
         (["-o", "out.h5", "--noise", "none.npy"], 5, "none.npy"),
@@ -263,6 +265,29 @@ def test_a_missing_gpu_is_a_usage_error(write_scan, tmp_path: Path, capsys) -> N
 def test_arguments_that_do_not_parse(write_scan, option: list[str], capsys) -> None:
     assert reconstruct(write_scan(), *option) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["image.json", "image_complex.nii", "image_slice-0001.nii"])
+def test_what_lies_beside_the_nifti_file_is_not_overwritten_either(write_scan, tmp_path: Path, capsys, name) -> None:
+    scan = write_scan(name)
+    content = scan.read_bytes()
+    assert reconstruct(scan, "-o", tmp_path / "image.nii", "--complex", "--method", "zero-filled") == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert scan.read_bytes() == content
+
+
+def test_a_plain_file_is_no_folder_for_images(write_scan, tmp_path: Path, capsys) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert reconstruct(write_scan(), "-o", tmp_path / "out", "--method", "zero-filled") == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_k_space_in_another_file_is_not_followed(write_scan, tmp_path: Path, capsys) -> None:
+    write_scan("other.h5")
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["kspace"] = h5py.ExternalLink("other.h5", "kspace")
+    assert reconstruct(tmp_path / "link.h5", "-o", tmp_path / "out.h5", "--method", "zero-filled") == 5
+    assert "link to another file" in capsys.readouterr().err
 
 
 def with_nan(kspace: Kspace) -> Kspace:
