@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrirecon.acquisition.containers import reading
 from mrirecon.acquisition.mrd_header import coil_labels, parse_header
 from mrirecon.acquisition.mrd_heads import check_heads, translate_heads
-from mrirecon.acquisition.readouts import Flag, Readouts
+from mrirecon.acquisition.readouts import Flag, Readouts, is_imaging
 from mrirecon.errors import InputError, UsageError
 
 FORMAT = "MRD (ISMRMRD) HDF5"
@@ -25,17 +25,6 @@ FORMAT = "MRD (ISMRMRD) HDF5"
 BLOCK = 64 << 20
 #: A head has 340 bytes and its two arrays are references; a record much longer than that is damaged.
 LONGEST_RECORD = 4096
-_NOT_IMAGING = (
-    Flag.NOISE
-    | Flag.NAVIGATION
-    | Flag.PHASE_CORRECTION
-    | Flag.FEEDBACK
-    | Flag.DUMMY
-    | Flag.REAL_TIME_FEEDBACK
-    | Flag.SURFACE_COIL_CORRECTION
-    | Flag.PHASE_STABILIZATION_REFERENCE
-    | Flag.PHASE_STABILIZATION
-)
 
 
 def mrd_groups(file: h5py.File) -> list[str]:
@@ -162,7 +151,7 @@ def _choose(file: h5py.File, names: list[str], group: str | None, size: int) -> 
         name = names[-1] if group is None else group.strip("/")
         return name, _heads(file, name, size)
     found = ((name, _heads(file, name, size)) for name in reversed(names))
-    imaging = ((name, heads) for name, heads in found if _imaging(heads).any())
+    imaging = ((name, heads) for name, heads in found if is_imaging(heads["flags"]).any())
     return next(imaging, (names[-1], _heads(file, names[-1], size)))
 
 
@@ -204,11 +193,6 @@ def _heads(file: h5py.File, name: str, size: int) -> NDArray[np.void]:
 
 def _flagged(heads: NDArray[np.void], flags: Flag) -> NDArray[np.bool_]:
     return (heads["flags"] & np.uint64(flags)) != 0
-
-
-def _imaging(heads: NDArray[np.void]) -> NDArray[np.bool_]:
-    calibration_alone = _flagged(heads, Flag.CALIBRATION) & ~_flagged(heads, Flag.CALIBRATION_AND_IMAGING)
-    return ~(_flagged(heads, _NOT_IMAGING) | calibration_alone)
 
 
 def _xml(group: h5py.Group) -> bytes:

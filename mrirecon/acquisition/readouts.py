@@ -34,6 +34,28 @@ class Flag(IntFlag):
     COMPRESSED = 0b1111 << 52
 
 
+#: Readouts with any of these flags are no part of an image.
+_NOT_IMAGING = (
+    Flag.NOISE
+    | Flag.NAVIGATION
+    | Flag.PHASE_CORRECTION
+    | Flag.FEEDBACK
+    | Flag.DUMMY
+    | Flag.REAL_TIME_FEEDBACK
+    | Flag.SURFACE_COIL_CORRECTION
+    | Flag.PHASE_STABILIZATION_REFERENCE
+    | Flag.PHASE_STABILIZATION
+)
+
+
+def is_imaging(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which readouts are part of an image, by their flags; calibration is not, unless it is marked as imaging too."""
+    calibration_alone = (flags & np.uint64(Flag.CALIBRATION | Flag.CALIBRATION_AND_IMAGING)) == np.uint64(
+        Flag.CALIBRATION
+    )
+    return ((flags & np.uint64(_NOT_IMAGING)) == 0) & ~calibration_alone
+
+
 #: One record per readout. samples: complex samples per coil as stored. centre: sample at k = 0, counted before
 #: discard_pre is taken off. step1, step2: phase-encode counters. position: of the centre of the excited slice or slab;
 #: directions are unit vectors; all in the patient's LPS mm. sample_time_us: dwell time, 0 = unknown.

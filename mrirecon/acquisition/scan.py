@@ -185,8 +185,7 @@ class Scan:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file's content, for provenance."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.path)
 
     @cached_property
     def survey(self) -> Survey:
@@ -226,6 +225,12 @@ class Scan:
             f"Only {share:.0%} of the energy lies in the centre of the array, k-space has over 80 % there: is this an "
             "image, or k-space with its zero frequency in the corner?"
         )
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def survey_scan(scan: Scan) -> Survey:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon.acquisition.containers import reading
-from mrirecon.acquisition.readouts import HEAD, Encoding, Flag, Readouts
+from mrirecon.acquisition.readouts import HEAD, Encoding, Flag, Readouts, is_imaging
 from mrirecon.acquisition.twix_file import (
     Layout,
     Lines,
@@ -80,7 +80,7 @@ def open_twix(path: Path, group: str | None = None) -> Readouts:
 
         chosen, lines = _choose(measurements, lines_in, layout, group, path)
         flags = _flags(lines.mdhs, layout)
-        imaging = lines.mdhs[_is_imaging(flags)]
+        imaging = lines.mdhs[is_imaging(flags)]
         protocol = protocol_of(header_of(file, chosen, path), path)
         notes = _doubts(lines, imaging, layout, protocol, chosen, path)
         encoding = encoding_of(protocol, _reached(imaging), _centres(imaging), path)
@@ -124,7 +124,7 @@ def _choose(
     last = None
     for measurement in reversed(measurements):
         lines = lines_in(measurement)
-        if not lines.ended or _is_imaging(_flags(lines.mdhs, layout)).any():
+        if not lines.ended or is_imaging(_flags(lines.mdhs, layout)).any():
             return measurement, lines
         last = last or (measurement, lines)
     assert last is not None, "a file has at least one measurement"
@@ -140,7 +140,7 @@ def _noise_before(
     flags: NDArray[np.uint64],
 ) -> tuple[Measurement, Lines] | None:
     """Noise readouts of the nearest earlier measurement with the channels of these lines, if these have none."""
-    imaging = np.flatnonzero(_is_imaging(flags))
+    imaging = np.flatnonzero(is_imaging(flags))
     if not len(imaging) or (flags & np.uint64(Flag.NOISE)).any():
         return None
     channels = channel_ids(file, lines, layout, int(imaging[0]))
@@ -163,10 +163,6 @@ def _flags(mdhs: NDArray[np.void], layout: Layout) -> NDArray[np.uint64]:
     reference = layout.flagged(mdhs, "PATREFSCAN") & ~layout.flagged(mdhs, "PATREFANDIMASCAN")
     flags[reference] |= np.uint64(Flag.CALIBRATION)
     return flags
-
-
-def _is_imaging(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    return (flags & ~np.uint64(Flag.CALIBRATION_AND_IMAGING | Flag.REVERSE)) == 0
 
 
 def _reached(imaging: NDArray[np.void]) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrirecon.acquisition.readouts import Encoding, Flag, Readouts
+from mrirecon.acquisition.readouts import Encoding, Flag, Readouts, is_imaging
 from mrirecon.acquisition.scan import Noise
 from mrirecon.errors import InputError
 
@@ -53,7 +53,7 @@ def select(readouts: Readouts, *, by_flags: bool) -> Selection:
     both = readouts.flagged(Flag.CALIBRATION_AND_IMAGING)
     marked = {name: readouts.flagged(flag) for flag, name in SET_ASIDE.items()}
     marked["calibration"] &= ~both
-    imaging = ~np.logical_or.reduce(list(marked.values()))
+    imaging = is_imaging(readouts.heads["flags"])
     counts = [f"{mask.sum()} {name}" for name, mask in marked.items() if mask.any()]
     if not by_flags:
         encodings = readouts.heads["encoding"]

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from mrirecon.acquisition.scan import sha256_of
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.conditioning.options import Conditioning
-from mrirecon.data.manifest import Entry, Split, is_scan_file, sha256_of, shipped
+from mrirecon.data.manifest import Entry, Split, is_scan_file, shipped
 from mrirecon.errors import InputError, UsageError
 
 #: Facts need no noise, whose estimation reads samples.

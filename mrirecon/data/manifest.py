@@ -1,6 +1,5 @@
 """Manifests: which files belong to a data set and to which of its splits, with what is known of each file."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,7 @@ import mrirecon
 from mrirecon.acquisition.array_files import container_of
 from mrirecon.acquisition.bart import is_hdr
 from mrirecon.acquisition.magic import first_bytes, is_mrd2, is_mrd_stream, is_twix
+from mrirecon.acquisition.scan import sha256_of
 from mrirecon.atomic import atomic_path
 from mrirecon.errors import InputError, UsageError
 
@@ -162,12 +162,6 @@ def verify(manifest: Manifest, root: Path, fast: bool = False) -> Iterator[tuple
             yield entry, "changed"
         else:
             yield entry, "changed" if not fast and entry.sha256 not in (None, sha256_of(path)) else None
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def split_by_subject(manifest: Manifest, fractions: Sequence[float], seed: int) -> Manifest:
