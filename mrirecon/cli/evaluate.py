@@ -22,6 +22,7 @@ from mrirecon.physics.sampling import MASKS
 from mrirecon.reconstruction.methods import CLASSICAL, method_by_name
 from mrirecon.weights import shipped_models
 
+DEFAULT_METHODS = ("zero-filled", "cg-sense", "cs")
 EXIT_SOME_FAILED = 3
 EXIT_ALL_FAILED = 4
 
@@ -33,7 +34,7 @@ def run(argv: list[str]) -> int:
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    names = [*CLASSICAL, *shipped_models()] if options.methods is None else _listed("--methods", options.methods)
+    names = [*DEFAULT_METHODS, *shipped_models()] if options.methods is None else _listed("--methods", options.methods)
     methods = [method_by_name(name, options.allow_package) for name in names]
     accelerations = _numbers("--accelerations", options.accelerations)
     settings = [Setting(mask, r, options.acs) for mask in _listed("--masks", options.masks) for r in accelerations]
@@ -81,7 +82,8 @@ def _parser() -> ArgumentParser:
         "--methods",
         type=str | None,
         metavar="A,B,…",
-        help="zero-filled, cg-sense, cs, names of shipped models, checkpoint files (default: all but checkpoint files)",
+        help=f"{', '.join(CLASSICAL)}, names of shipped models, checkpoint files (default: "
+        f"{','.join(DEFAULT_METHODS)} and the shipped models)",
     )
     add("--masks", type=str, default="equispaced", metavar="A,B,…", help=f"kinds of masks: {', '.join(MASKS)}")
     add("--accelerations", type=str, default="4", metavar="R,R,…", help="how many times fewer samples (default: 4)")

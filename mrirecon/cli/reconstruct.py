@@ -111,7 +111,8 @@ def _parser() -> ArgumentParser:
     add(
         "--method",
         type=str | None,
-        help="cs (compressed sensing), cg-sense, zero-filled, a shipped model's name, or a checkpoint file "
+        help="cs (compressed sensing), cs-sigpy (SigPy's), cg-sense, zero-filled, a shipped model's name, or a "
+        "checkpoint file "
         "(default: the first shipped model if there is one, else cs)",
     )
     add("--volume", type=str | None, metavar="NAME", help="only this of the file's volumes, as info names them")
