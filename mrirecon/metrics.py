@@ -4,11 +4,14 @@ Targets and predictions are volumes (slices, y, x) in the same arbitrary units, 
 rescaled. `support`, bool (slices, y, x) or (y, x), restricts a metric to the pixels inside the object, because air
 flatters. Each metric is one float for the volume, computed in double precision; it is NaN where the target is zero
 everywhere (or the support empty), since nothing can be measured against it. ValueError if shapes do not fit.
+Volumes are looked at slice by slice, so they may be in files (`mrirecon.scratch`).
 """
+
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import convolve, uniform_filter
 
 SSIM_WINDOW = 7
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -16,35 +19,49 @@ HFEN_WINDOW = 15
 HFEN_SIGMA = 1.5
 
 
-def nmse(target: NDArray, prediction: NDArray, support: NDArray[np.bool_] | None = None) -> float:
+class Volume(Protocol):
+    """What is needed of a volume (slices, y, x)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[Any]: ...
+
+
+def nmse(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
     """‖prediction − target‖² / ‖target‖² over the volume. Complex volumes give the complex NMSE."""
-    target, prediction, inside = _volumes(target, prediction, support)
-    energy = (np.abs(target[inside]) ** 2).sum()
-    return float((np.abs(prediction - target)[inside] ** 2).sum() / energy) if energy > 0 else float("nan")
+    error = energy = 0.0
+    for t, p, inside in _slices(target, prediction, support):
+        error += (np.abs(p - t)[inside] ** 2).sum()
+        energy += (np.abs(t[inside]) ** 2).sum()
+    return float(error / energy) if energy > 0 else float("nan")
 
 
-def psnr(target: NDArray, prediction: NDArray, support: NDArray[np.bool_] | None = None) -> float:
+def psnr(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
     """20 log10(max target / RMSE) in dB, maximum and RMSE over the volume's support; infinite for equal volumes."""
-    target, prediction, inside = _volumes(target, prediction, support)
-    peak = target[inside].max(initial=0)
+    peak = error = 0.0
+    count = 0
+    for t, p, inside in _slices(target, prediction, support):
+        peak = max(peak, t[inside].max(initial=0))
+        error += ((p - t)[inside] ** 2).sum()
+        count += inside.sum()
     if peak == 0:
         return float("nan")
-    rmse = np.sqrt(((prediction - target)[inside] ** 2).mean())
-    return float(20 * np.log10(peak / rmse)) if rmse > 0 else float("inf")
+    return float(20 * np.log10(peak / np.sqrt(error / count))) if error > 0 else float("inf")
 
 
-def ssim(target: NDArray, prediction: NDArray, support: NDArray[np.bool_] | None = None) -> float:
+def ssim(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
     """Structural similarity: mean of the map over each slice (its support), then over slices.
 
     The data range is the maximum of the target volume. Slices without support do not count.
     """
-    target, prediction, inside = _volumes(target, prediction, support)
-    data_range = target.max()
+    data_range = max(t.max() for t, _, _ in _slices(target, prediction, support))
     if data_range == 0:
         return float("nan")
-    inner = _inner(inside)
     slices = [
-        ssim_map(t, p, data_range)[i].mean() for t, p, i in zip(target, prediction, inner, strict=True) if i.any()
+        ssim_map(t, p, data_range)[_inner(inside)].mean()
+        for t, p, inside in _slices(target, prediction, support)
+        if _inner(inside).any()
     ]
     return float(np.mean(slices)) if slices else float("nan")
 
@@ -54,6 +71,8 @@ def ssim_map(target: NDArray, prediction: NDArray, data_range: float) -> NDArray
 
     Wang et al. 2004 with a uniform window and unbiased (co)variances, as in scikit-image's defaults.
     """
+    from scipy.ndimage import uniform_filter
+
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
     unbiased = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
     mean_t, mean_p = uniform_filter(target, SSIM_WINDOW), uniform_filter(prediction, SSIM_WINDOW)
@@ -64,19 +83,19 @@ def ssim_map(target: NDArray, prediction: NDArray, data_range: float) -> NDArray
     return _inner(similarity)
 
 
-def hfen(
-    target: NDArray, prediction: NDArray, support: NDArray[np.bool_] | None = None, sigma: float = HFEN_SIGMA
-) -> float:
+def hfen(target: Volume, prediction: Volume, support: Volume | None = None, sigma: float = HFEN_SIGMA) -> float:
     """High-frequency error norm: ‖LoG(prediction) − LoG(target)‖ / ‖LoG(target)‖ (Ravishankar and Bresler 2011).
 
     LoG is the 15 × 15 Laplacian of Gaussian with standard deviation `sigma` in pixels (DIRECT uses 2.5), per slice.
     """
-    target, prediction, inside = _volumes(target, prediction, support)
-    kernel = log_kernel(sigma)[None]
-    edges = convolve(target, kernel, mode="constant")[inside]
-    error = convolve(prediction - target, kernel, mode="constant")[inside]
-    norm = np.linalg.norm(edges)
-    return float(np.linalg.norm(error) / norm) if norm > 0 else float("nan")
+    from scipy.ndimage import convolve
+
+    kernel = log_kernel(sigma)
+    error = energy = 0.0
+    for t, p, inside in _slices(target, prediction, support):
+        energy += np.square(convolve(t, kernel, mode="constant")[inside]).sum()
+        error += np.square(convolve(p - t, kernel, mode="constant")[inside]).sum()
+    return float(np.sqrt(error / energy)) if energy > 0 else float("nan")
 
 
 def log_kernel(sigma: float) -> NDArray[np.float64]:
@@ -88,15 +107,18 @@ def log_kernel(sigma: float) -> NDArray[np.float64]:
     return laplacian - laplacian.mean()
 
 
-def _volumes(
-    target: NDArray, prediction: NDArray, support: NDArray[np.bool_] | None
-) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
-    """Both volumes in double precision and the support as a full-size mask, after checking their shapes."""
-    if target.ndim != 3 or target.shape != prediction.shape:
+def _slices(
+    target: Volume, prediction: Volume, support: Volume | None
+) -> Iterator[tuple[NDArray, NDArray, NDArray[np.bool_]]]:
+    """Each slice of both volumes in double precision and of the support, after checking their shapes."""
+    if len(target.shape) != 3 or target.shape != prediction.shape:
         raise ValueError(f"metrics need two volumes (slices, y, x); got {target.shape} and {prediction.shape}")
-    inside = np.broadcast_to(True if support is None else support, target.shape)
-    double = np.result_type(target, prediction, np.float64)
-    return target.astype(double), prediction.astype(double), inside
+    stack = support is not None and len(support.shape) == 3
+    for index in range(target.shape[0]):
+        inside: Any = True if support is None else support[index] if stack else support
+        t, p = target[index], prediction[index]
+        double = np.result_type(t, p, np.float64)
+        yield t.astype(double), p.astype(double), np.broadcast_to(inside, t.shape)
 
 
 def _inner(volume: NDArray) -> NDArray:

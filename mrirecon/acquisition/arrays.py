@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon.acquisition.axes import Index
-from mrirecon.acquisition.containers import MOST_COMPRESSION, Container, StoredArray
+from mrirecon.acquisition.containers import MOST_COMPRESSION, Container, StoredArray, copied
 from mrirecon.errors import InputError
 
 
@@ -21,7 +21,7 @@ def _npy_arrays(path: Path) -> dict[str, StoredArray]:
 
 
 def _read_npy(path: Path, key: str, index: Index) -> NDArray[Any]:
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[index])
+    return copied(lambda: np.load(path, mmap_mode="r", allow_pickle=False), index)
 
 
 def _npz_arrays(path: Path) -> dict[str, StoredArray]:
@@ -47,7 +47,7 @@ def _array_in(file: IO[bytes]) -> StoredArray:
 
 
 def _read_npz(path: Path, key: str, index: Index) -> NDArray[Any]:
-    return _npz_array(path, key, path.stat().st_mtime_ns)[index]
+    return np.array(_npz_array(path, key, path.stat().st_mtime_ns)[index])
 
 
 @lru_cache(maxsize=1)

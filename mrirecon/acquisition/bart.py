@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrirecon.acquisition.axes import Index, Layout
-from mrirecon.acquisition.containers import Container, StoredArray
+from mrirecon.acquisition.containers import Container, StoredArray, copied
 from mrirecon.acquisition.magic import first_bytes
 from mrirecon.errors import InputError
 
@@ -55,7 +55,7 @@ class _Samples:
 
     def read(self, path: Path, index: Index) -> NDArray[Any]:
         shape = self.stored(path).shape
-        return np.array(np.memmap(path, self.dtype, "r", self.offset, shape, order="F")[index])
+        return copied(lambda: np.memmap(path, self.dtype, "r", self.offset, shape, order="F"), index)
 
 
 def is_hdr(head: bytes) -> bool:

@@ -16,6 +16,8 @@ from mrirecon.errors import InputError, MrireconError, UsageError
 
 #: DEFLATE, which all these formats compress with, makes data at most 1032 times smaller.
 MOST_COMPRESSION = 1032
+#: Bytes of a file that are mapped at a time: pages that were touched count as memory of the process.
+MAPPED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,26 @@ class SliceReader:
         return self.layout.arrange(as_complex64(selected))
 
 
+def copied(mapped: Callable[[], NDArray[Any]], index: Index) -> NDArray[Any]:
+    """Part of a memory-mapped array; `mapped` maps it. index: one number or full slice per axis.
+
+    Where the part is spread over the whole file, such as a slice of an array whose slices vary fastest, it is mapped
+    anew every MAPPED_BYTES.
+    """
+    array = mapped()
+    slowest = int(np.argmax(array.strides)) if array.ndim else 0
+    if not array.ndim or isinstance(index[slowest], int):
+        return np.array(array[index])
+    result = np.empty(array[index].shape, array.dtype)
+    axis = sum(isinstance(place, slice) for place in index[:slowest])
+    step = max(1, MAPPED_BYTES // max(array.strides[slowest], 1))
+    rows = np.moveaxis(result, axis, 0)
+    for start in range(0, len(rows), step):
+        some = (*index[:slowest], slice(start, start + step), *index[slowest + 1 :])
+        rows[start : start + step] = np.moveaxis(mapped()[some], axis, 0)
+    return result
+
+
 @contextmanager
 def reading(path: Path, part: str = "the file") -> Iterator[None]:
     """Errors inside are the file's fault. File libraries raise almost anything on damaged bytes, so all is caught."""
@@ -181,4 +203,4 @@ def as_complex64(array: NDArray[Any]) -> NDArray[np.complex64]:
             result = np.empty(array.shape, dtype=np.complex64)
             result.real, result.imag = array[pair[0]], array[pair[1]]
             return result
-        return array.astype(np.complex64)
+        return array.astype(np.complex64, copy=False)

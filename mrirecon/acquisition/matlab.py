@@ -29,7 +29,7 @@ def _v5_dtype(path: Path, name: str, kind: str) -> np.dtype[Any]:
 
 
 def _read_v5(path: Path, key: str, index: Index) -> NDArray[Any]:
-    return _v5_array(path, key, path.stat().st_mtime_ns)[index]
+    return np.array(_v5_array(path, key, path.stat().st_mtime_ns)[index])
 
 
 @lru_cache(maxsize=1)

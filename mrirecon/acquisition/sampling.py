@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mrirecon.acquisition.array_files import container_of
 from mrirecon.acquisition.axes import times
@@ -28,7 +26,7 @@ class Sampling:
     retrospective: the full k-space is known and the mask was applied by us.
     """
 
-    mask: Tensor
+    mask: NDArray[np.bool_]
     source: str
     acceleration: float
     retrospective: bool
@@ -94,14 +92,13 @@ def _sampling(
     (y0, y1), (x0, x1) = acquired = acquired or scan.acquired
     inside = np.zeros_like(mask)
     inside[:, y0:y1, x0:x1] = mask[:, y0:y1, x0:x1]
-    sampled = torch.from_numpy(inside)
-    measured = sampled[sampled.any(dim=(1, 2))]
+    measured = inside[inside.any(axis=(1, 2))]
     if not len(measured):
         raise InputError(
             f"{scan.path}: the sampling ({source}) leaves no sample inside the acquired range; "
             "ask for less acceleration, for more central lines (--acs), or give another mask."
         )
-    return Sampling(sampled, source, achieved_acceleration(measured, acquired), retrospective)
+    return Sampling(inside, source, achieved_acceleration(measured, acquired), retrospective)
 
 
 def _invented(mask: NDArray[np.bool_], scan: Scan) -> int:

@@ -6,10 +6,13 @@ VB there is one measurement, and each channel's samples have an MDH of their own
 and the names of their flags are taken from the package twixtools (github.com/pehses/twixtools, MIT).
 """
 
+import importlib.machinery
+import importlib.util
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -76,19 +79,27 @@ class Lines:
 
 def layout_of(file: BinaryIO) -> Layout:
     """The layout of an open file. UsageError if twixtools is not installed."""
-    try:
-        from twixtools import mdh_def
-    except ImportError as error:
-        raise UsageError(
-            "Siemens raw data is read with the package twixtools, which is not installed; "
-            f"run: pip install 'mrirecon[twix]' ({error})."
-        ) from error
+    mdh_def = _definitions()
     file.seek(0)
     if int.from_bytes(file.read(4), "little"):
         vb = np.dtype(mdh_def.VB17_header)
         return Layout("Siemens twix (VB)", vb, vb, mdh_def.mask_dict)
     mdh, channel = np.dtype(mdh_def.Scan_header), np.dtype(mdh_def.Channel_header)
     return Layout("Siemens twix (VD and later)", mdh, channel, mdh_def.mask_dict)
+
+
+def _definitions() -> ModuleType:
+    """twixtools' definitions of the headers, without the rest of that package, which takes seconds to import."""
+    package = importlib.util.find_spec("twixtools")
+    spec = package and importlib.machinery.PathFinder.find_spec("mdh_def", package.submodule_search_locations)
+    if not spec or not spec.loader:
+        raise UsageError(
+            "Siemens raw data is read with the package twixtools, which is not installed; "
+            "run: pip install 'mrirecon[twix]'."
+        )
+    definitions = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(definitions)
+    return definitions
 
 
 def measurements_of(file: BinaryIO, layout: Layout, path: Path) -> list[Measurement]:

@@ -5,8 +5,8 @@ import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
@@ -15,13 +15,13 @@ from mrirecon.cli.configs import find_config
 from mrirecon.cli.evaluate import EXIT_ALL_FAILED, progress, show
 from mrirecon.cli.options import check_writable
 from mrirecon.cli.parser import ArgumentParser
-from mrirecon.evaluation.evaluate import Evaluation, Setting, evaluate
-from mrirecon.evaluation.figures import label
-from mrirecon.evaluation.report import write_results
 from mrirecon.export.hdf5 import DISCLAIMER
 from mrirecon.physics.sampling import MASKS
 from mrirecon.reconstruction.methods import Method, default_method, method_by_name
 from mrirecon.simulation.phantom import FIELD_OF_VIEW_MM
+
+if TYPE_CHECKING:
+    from mrirecon.evaluation.evaluate import Evaluation
 
 log = logging.getLogger("mrirecon")
 
@@ -36,6 +36,13 @@ TRAINING_ROWS = 160
 def run(argv: list[str]) -> int:
     """Make the demonstration that `argv` asks for; returns the exit code."""
     options = _parser().parse_args(argv)
+    import torch  # here, because it takes seconds that a help text or a wrong option need not wait for
+
+    from mrirecon.evaluation.evaluate import Setting, evaluate
+    from mrirecon.evaluation.report import write_results
+    from mrirecon.memory import keep_freed_memory
+
+    keep_freed_memory()
     setting = Setting(options.mask, options.acceleration, options.acs)
     setting.sampling_mask()  # an unknown mask is refused before the work
     check_writable(options.output / "report.html")
@@ -129,7 +136,9 @@ def _trained_here(options: Namespace) -> Method:
     return replace(method_by_name(str(best)), name=TRAINED_HERE)
 
 
-def _lead(evaluation: Evaluation, options: Namespace) -> str:
+def _lead(evaluation: "Evaluation", options: Namespace) -> str:
+    from mrirecon.evaluation.figures import label
+
     row = evaluation.rows[0]
     if options.scan:
         origin = f"The scan {row.volume} was taken as it is."

@@ -4,9 +4,8 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-import torch
 from jsonargparse import ActionConfigFile
 from jsonargparse.typing import PositiveInt
 
@@ -15,12 +14,13 @@ from mrirecon.cli.options import add_machine_options, add_scan_options, check_wr
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.data.manifest import Split, scan_files
 from mrirecon.errors import UsageError
-from mrirecon.evaluation.evaluate import Evaluation, Progress, Setting, evaluate, summary
-from mrirecon.evaluation.report import describe, write_results
 from mrirecon.export.hdf5 import DISCLAIMER
 from mrirecon.physics.sampling import MASKS
 from mrirecon.reconstruction.methods import CLASSICAL, method_by_name
 from mrirecon.weights import shipped_models
+
+if TYPE_CHECKING:
+    from mrirecon.evaluation.evaluate import Evaluation, Progress
 
 DEFAULT_METHODS = ("zero-filled", "cg-sense", "cs")
 EXIT_SOME_FAILED = 3
@@ -31,6 +31,13 @@ def run(argv: list[str]) -> int:
     """Evaluate what `argv` asks for; 0 if all scans went through, 3 if some failed, 4 if all did."""
     options = _parser().parse_args(with_config_paths(argv))
     check_writable(options.output / "report.html")
+    import torch  # here, because it takes seconds that a help text or a wrong option need not wait for
+
+    from mrirecon.evaluation.evaluate import Setting, evaluate
+    from mrirecon.evaluation.report import describe, write_results
+    from mrirecon.memory import keep_freed_memory
+
+    keep_freed_memory()
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -120,7 +127,7 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> "Iterator[Progress]":
     """A line on a terminal's stderr that says what is being done; nothing elsewhere."""
     from rich.console import Console
 
@@ -128,10 +135,12 @@ def progress() -> Iterator[Progress]:
         yield status.update
 
 
-def show(evaluation: Evaluation, written: list[Path]) -> None:
+def show(evaluation: "Evaluation", written: list[Path]) -> None:
     """Print the summary table and where the results are."""
     from rich.console import Console
     from rich.table import Table
+
+    from mrirecon.evaluation.evaluate import summary
 
     content = summary(evaluation.rows)
     table = Table(title="median over volumes (range)" if evaluation.volumes > 1 else None)

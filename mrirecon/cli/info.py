@@ -8,10 +8,12 @@ from typing import Any
 from mrirecon.acquisition.array_files import READABLE
 from mrirecon.acquisition.axes import times
 from mrirecon.acquisition.geometry import Geometry, patient_side
+from mrirecon.acquisition.sampling import sampling_of
 from mrirecon.acquisition.scan import Scan
 from mrirecon.cli.options import add_scan_options, chosen_volumes, opened_scans
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.conditioning.partial_fourier import fraction_text
+from mrirecon.physics.calibration import calibration_width
 from mrirecon.weights import shipped_models
 
 #: What the leading axis of a scan counts.
@@ -86,12 +88,8 @@ def scan_facts(scan: Scan) -> dict[str, Any]:
 
 def _sampling_facts(scan: Scan) -> dict[str, Any]:
     if not scan.prospective:
-        # All that follows from full sampling is known without the import of torch, which takes seconds.
         (y0, y1), (x0, x1) = scan.acquired
         return {"prospective": False, "source": "fully sampled", "acceleration": 1.0, "acs": (y1 - y0, x1 - x0)}
-    from mrirecon.acquisition.sampling import sampling_of
-    from mrirecon.physics.coils import calibration_width
-
     sampling = sampling_of(scan)
     mask = sampling.mask[scan.middle_slice % len(sampling.mask)]
     return {

@@ -29,6 +29,7 @@ COMMANDS = {
     "reconstruct": "one scan to images (HDF5, NIfTI, DICOM), with a network or a classical method",
     "models": "shipped models and their cards, networks that can be trained, and what can be imported",
     "import-checkpoint": "weights of fastMRI, ATOMMIC, mridc or DIRECT, made usable here",
+    "benchmark": "speed and memory on this machine, beside the floor and other programs",
 }
 
 USAGE = """usage: mrirecon COMMAND [options]     (mrirecon COMMAND --help for each command's options)

@@ -4,18 +4,17 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from torch import nn
 
 from mrirecon.cli.configs import shipped_configs
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import UsageError
-from mrirecon.models.build import build
 from mrirecon.weights import shipped_models
-from mrirecon.weights.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Networks of the CIRIM paper, as its author's toolboxes call them.
 AUTHORS = ["CIRIM", "RIM", "IRIM", "VN", "CascadeNet", "KIKINet", "LPDNet", "UNet"]
@@ -54,6 +53,8 @@ def _parser() -> ArgumentParser:
 
 
 def _one(name: str) -> dict[str, Any]:
+    from mrirecon.weights.checkpoint import load_checkpoint
+
     shipped = shipped_models()
     path = shipped.get(name, Path(name))
     if not path.is_file():
@@ -77,6 +78,10 @@ def _shipped() -> list[dict[str, Any]]:
 
 def _configs() -> list[dict[str, Any]]:
     """The shipped configs that train a network; it is built without memory for its weights to count them."""
+    import torch
+
+    from mrirecon.models.build import build
+
     found = []
     for name, path in shipped_configs().items():
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -96,7 +101,7 @@ def _configs() -> list[dict[str, Any]]:
     return found
 
 
-def _data_consistency(config: dict[str, Any], network: nn.Module) -> str | None:
+def _data_consistency(config: dict[str, Any], network: "nn.Module") -> str | None:
     """The form that a network was given, or has by default; that of the inner one where a network holds another."""
     arguments = config.get("init_args") or {}
     if "data_consistency" in arguments:
@@ -107,7 +112,7 @@ def _data_consistency(config: dict[str, Any], network: nn.Module) -> str | None:
     return None if parameter is None else str(parameter.default)
 
 
-def _parameters(network: nn.Module) -> int:
+def _parameters(network: "nn.Module") -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -1,5 +1,6 @@
 """What several commands do with their options alike."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mrirecon.cli.parser import ArgumentParser
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.conditioning.options import SKIPPABLE, Conditioning
 from mrirecon.errors import ResourceError, UsageError
+from mrirecon.scratch import Scratch
 
 if TYPE_CHECKING:
     import torch
@@ -77,10 +79,10 @@ def conditioning_of(options: Namespace) -> Conditioning:
     )
 
 
-def opened_scans(path: Path, options: Namespace) -> list[Scan]:
-    """The volumes in the file, opened as the options of `add_scan_options` ask."""
-    conditioning = conditioning_of(options)
-    return open_scans(path, conditioning, key=options.key, axes=options.axes, group=options.group)
+def opened_scans(path: Path, options: Namespace, scratch: Scratch | None = None) -> list[Scan]:
+    """The volumes in the file, opened as the options of `add_scan_options` ask. scratch: as of `open_scans`."""
+    conditioning, scratch = conditioning_of(options), scratch or Scratch()
+    return open_scans(path, conditioning, key=options.key, axes=options.axes, group=options.group, scratch=scratch)
 
 
 def chosen_volumes(scans: Sequence[Scan], name: str | None) -> list[Scan]:
@@ -118,10 +120,23 @@ def torch_device(name: str) -> "torch.device":
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def memory_size(text: str) -> int:
+    """Bytes of a size such as 2GB, 1.5GiB or 800MB; units are needed. Raises UsageError for all else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text.strip(), re.IGNORECASE | re.ASCII)
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"--memory {text}: give a size with its unit, such as 2GB, 1.5GiB or 800MB.")
+    power = "KMGT".index(match[2].upper()) + 1
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def existing_folder(output: Path) -> Path:
+    """The folder in which an output will be, or the nearest one around it that exists."""
+    return output if output.is_dir() else next(parent for parent in output.absolute().parents if parent.exists())
+
+
 def check_writable(output: Path) -> None:
     """Refuse now an output, file or folder, that could not be written after the long work."""
-    folder = output if output.is_dir() else next(parent for parent in output.absolute().parents if parent.exists())
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=existing_folder(output)).close()
     except OSError as error:
         raise ResourceError(f"{output}: cannot be written ({error.strerror}); choose another output.") from error

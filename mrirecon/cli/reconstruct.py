@@ -3,13 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
 from jsonargparse import Namespace
 
 from mrirecon.acquisition.array_files import READABLE
@@ -20,6 +19,8 @@ from mrirecon.cli.options import (
     add_scan_options,
     check_writable,
     chosen_volumes,
+    existing_folder,
+    memory_size,
     opened_scans,
     torch_device,
 )
@@ -32,12 +33,15 @@ from mrirecon.export.reference_dicom import read_reference
 from mrirecon.physics.sampling import MASKS, SamplingMask, mask_by_name
 from mrirecon.reconstruction.methods import default_method, method_by_name
 from mrirecon.reconstruction.outputs import FOLDER_DEFAULT, FORMATS, Outputs, outputs_for
-from mrirecon.reconstruction.pipeline import SliceData
-from mrirecon.reconstruction.volume import Job, conditioning_steps, reconstruct_volume
+from mrirecon.scratch import Scratch
+
+if TYPE_CHECKING:
+    from mrirecon.reconstruction.volume import Images, Job
 
 DEFAULT_ACCELERATION = 4.0
+PRECISIONS = ("auto", "fp32", "bf16")
 #: Options that do not change what the images look like, and methods, which the provenance tells in full.
-NOT_SETTINGS = {"output", "formats", "reference_dicom", "threads", "device", "json", "method"}
+NOT_SETTINGS = {"output", "formats", "reference_dicom", "threads", "device", "memory", "precision", "json", "method"}
 
 
 def run(argv: list[str]) -> int:
@@ -46,11 +50,26 @@ def run(argv: list[str]) -> int:
     formats = _formats(options.formats)
     _check([outputs_for(options.output, formats, None)], options)
     mask = _requested_mask(options)
+    budget = memory_size(options.memory) if options.memory else None
+    if options.precision not in PRECISIONS:
+        raise UsageError(f"--precision {options.precision}: choose one of {', '.join(PRECISIONS)}.")
+    import torch  # here, because it takes seconds that a help text or a wrong option need not wait for
+
+    from mrirecon.memory import keep_freed_memory
+    from mrirecon.reconstruction.budget import default_budget
+    from mrirecon.reconstruction.precision import chosen_precision
+    from mrirecon.reconstruction.volume import Job
+
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if budget is None:
+        keep_freed_memory()
+    # What is asked for is for the slices first; what they leave is known when the method is.
+    scratch = Scratch(existing_folder(options.output), 0 if budget else default_budget())
     with _warnings() as warnings:
-        scans = chosen_volumes(opened_scans(options.scan, options), options.volume)
+        method = method_by_name(options.method or default_method(), options.allow_package)
+        scans = chosen_volumes(opened_scans(options.scan, options, scratch), options.volume)
         volumes = [outputs_for(options.output, formats, scan.volume if len(scans) > 1 else None) for scan in scans]
         _check(volumes, options)
         for scan, outputs in zip(scans, volumes, strict=True):
@@ -58,7 +77,7 @@ def run(argv: list[str]) -> int:
                 check_folder(outputs.dicom)
                 required_geometry(scan)
         job = Job(
-            method=method_by_name(options.method or default_method(), options.allow_package),
+            method=method,
             device=device,
             partial_fourier=options.partial_fourier,
             maps=options.maps,
@@ -67,8 +86,11 @@ def run(argv: list[str]) -> int:
             reference=read_reference(options.reference_dicom) if options.reference_dicom else None,
             options=_given(options),
             progress=_progress,
+            precision=chosen_precision(options.precision, method.reconstructor, device),
+            scratch=scratch,
         )
-        results = [_volume(*each, mask, job, options) for each in zip(scans, volumes, strict=True)]
+        jobs = [replace(job, block=_block(scan, job, budget)) for scan in scans]
+        results = [_volume(*each, mask, options) for each in zip(scans, volumes, jobs, strict=True)]
     result = results[0] if len(results) == 1 else {"volumes": results}
     if options.json:
         print(json.dumps(result | {"warnings": warnings}))
@@ -153,6 +175,21 @@ def _parser() -> ArgumentParser:
     )
     add("--keep-maps", action="store_true", help="also store the coil sensitivity maps, in HDF5")
     add_machine_options(parser)
+    add(
+        "--memory",
+        type=str | None,
+        metavar="SIZE",
+        help="most memory that the program may take, such as 2GB, 1.5GiB or 800MB (1 GB is 1000³ bytes, 1 GiB 1024³): "
+        "the whole process, or with a GPU the GPU's; what does not fit goes to the output's disk meanwhile "
+        "(default: half of what is free)",
+    )
+    add(
+        "--precision",
+        type=str,
+        default="auto",
+        help="in which networks compute: fp32, bf16, or auto, which is bf16 where that is fast and as good "
+        "(default: auto)",
+    )
     add("--json", action="store_true", help="print one JSON object on stdout instead of text")
     return parser
 
@@ -193,8 +230,26 @@ def _requested_mask(options: Namespace) -> SamplingMask | None:
     return None
 
 
-def _volume(scan: Scan, outputs: Outputs, mask: SamplingMask | None, job: Job, options: Namespace) -> dict[str, Any]:
+def _block(scan: Scan, job: "Job", budget: int | None) -> int:
+    """How many slices of a volume are reconstructed at a time: on a CPU one, on a GPU as many as fit, at most 16.
+
+    budget: bytes of the GPU if the job is for one, else of the process; None = no budget on a CPU, half of a GPU.
+    Gives the job's scratch what the slices leave.
+    """
+    from mrirecon.reconstruction.budget import MOST_SLICES, slices_that_fit
+
+    kind = job.device.type
+    if budget is None and kind == "cpu":
+        return 1
+    count, left = slices_that_fit(scan, job, budget, MOST_SLICES[kind])
+    job.scratch.room = left if kind == "cpu" else job.scratch.room
+    return count
+
+
+def _volume(scan: Scan, outputs: Outputs, job: "Job", mask: SamplingMask | None, options: Namespace) -> dict[str, Any]:
     """Reconstruct one volume; returns what is printed of it."""
+    from mrirecon.reconstruction.volume import conditioning_steps, reconstruct_volume
+
     start = time.perf_counter()
     sampling = _sampling(scan, mask, options)
     scores = reconstruct_volume(scan, sampling, outputs, job)
@@ -205,6 +260,7 @@ def _volume(scan: Scan, outputs: Outputs, mask: SamplingMask | None, job: Job, o
         "volume": scan.volume,
         "method": job.method.name,
         "device": str(job.device),
+        "precision": job.precision,
         "slices": scan.slices,
         "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
         "sampling": sampling.source,
@@ -228,12 +284,12 @@ def _sampling(scan: Scan, mask: SamplingMask | None, options: Namespace) -> Samp
     return sampling_of(scan)
 
 
-def _progress(slices: Iterable[SliceData], total: int) -> Iterable[SliceData]:
+def _progress(images: "Images", total: int) -> "Images":
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(slices, "reconstructing", total, console=console, transient=True, disable=not console.is_terminal)
+    return track(images, "reconstructing", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
@@ -270,7 +326,8 @@ def _summary(results: Sequence[dict[str, Any]]) -> str:
 def _outcome(result: dict[str, Any]) -> list[str]:
     seconds, slices = result["seconds"], result["slices"]
     lines = [
-        f"method    {result['method']} on {result['device']}, {seconds:.1f} s ({seconds / slices:.2f} s per slice)",
+        f"method    {result['method']} on {result['device']} in {result['precision']}, {seconds:.1f} s "
+        f"({seconds / slices:.2f} s per slice)",
         f"sampling  {result['sampling']}; achieved acceleration {result['acceleration']:.2f}",
     ]
     for name, against in (

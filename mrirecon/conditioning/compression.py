@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mrirecon.acquisition.scan import Scan, Step
 from mrirecon.conditioning.oversampling import to_image, to_kspace
 from mrirecon.errors import UsageError
+from mrirecon.physics.calibration import calibration_width
 
 Read = Callable[[int], NDArray[np.complex64]]
 Matrices = NDArray[np.complex64]
@@ -111,11 +112,7 @@ def _calibration(kspace: NDArray[np.complex64], readout: int | None) -> NDArray[
 
     Along the readout, if one is given, all samples.
     """
-    import torch
-
-    from mrirecon.physics.coils import calibration_width
-
-    sizes = list(calibration_width(torch.from_numpy((kspace != 0).any(axis=0))))
+    sizes = list(calibration_width((kspace != 0).any(axis=0)))
     for axis in (-2, -1):
         length = kspace.shape[axis]
         size = length if axis == readout else min(sizes[axis] if min(sizes) > 1 else BLOCK, BLOCK, length)

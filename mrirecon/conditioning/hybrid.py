@@ -1,6 +1,6 @@
 """3D Cartesian scans as stacks of 2D problems: Fourier transformed along the readout, which is always fully sampled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from uuid import uuid4
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from mrirecon.acquisition.scan import Scan, Step
 from mrirecon.conditioning.oversampling import central, to_image
 from mrirecon.errors import InputError
+from mrirecon.scratch import FileArray, Scratch
 
 Read = Callable[[int], NDArray[np.complex64]]
-#: Of one partition: its first phase encode that holds samples, and complex64 (readout, coils, phase encodes from it).
-Block = tuple[int, NDArray[np.complex64]]
+#: complex64 (readout, partition, coils, phase encode 1).
+Volume = NDArray[np.complex64] | FileArray
 
 
-def to_hybrid(scan: Scan) -> Scan:
+def to_hybrid(scan: Scan, scratch: Scratch = Scratch()) -> Scan:  # noqa: B008 (the default keeps nothing on a disk)
     """A scan of encoded partitions as a stack over the readout: k-space (coils, phase encode 1, partition) of each.
 
     Only positions along the readout that the delivered images show are kept. The transform is orthonormal: noise keeps
-    its level. The geometry stays that of the delivered images, see `delivered`.
+    its level. The geometry stays that of the delivered images, see `delivered`. scratch: where the transformed volume
+    is kept. It is made in one pass over the partitions, since reading them again for every few positions would cost
+    as many passes over the file, with all that reading does to it, as its volume is larger than the memory.
     """
     header = scan.header
     if header.readout_axis != "x":
@@ -32,7 +35,7 @@ def to_hybrid(scan: Scan) -> Scan:
     done = f"{partitions} partitions transformed along the readout to {readouts} positions of {height} × {partitions}"
     if header.acquired and header.acquired[1] != (0, length):
         done += "; the part of the readout that was not measured is zero"
-    reader = HybridReader(uuid4().hex, scan.read_slice, scan.read_calibration, scan.shape, readouts)
+    reader = HybridReader(uuid4().hex, scan.read_slice, scan.read_calibration, scan.shape, readouts, scratch)
     return replace(
         scan,
         shape=(readouts, coils, height, partitions),
@@ -58,7 +61,7 @@ class HybridReader:
     """Position along the readout → complex64 (coils, phase encode 1, partition) of the k-space, or the calibration.
 
     key: identifies the scan, so that its volume is transformed once and kept, in every process that it is sent to.
-    shape: of the scan of partitions. readouts: how many positions are kept.
+    shape: of the scan of partitions. readouts: how many positions are kept. scratch: where.
     """
 
     key: str
@@ -66,51 +69,54 @@ class HybridReader:
     read_calibration: Read | None = field(compare=False)
     shape: tuple[int, int, int, int] = field(compare=False)
     readouts: int = field(compare=False)
+    scratch: Scratch = field(compare=False)
     calibration: bool = field(default=False, compare=False)
 
     def __call__(self, index: int) -> NDArray[np.complex64]:
         kspace, calibration = _volume(self)
-        blocks = calibration if self.calibration else kspace
-        partitions, coils, height, _ = self.shape
-        result = np.zeros((coils, height, partitions), dtype=np.complex64)
-        for partition, (first, block) in enumerate(blocks):
-            result[:, first : first + block.shape[2], partition] = block[index]
-        return result
+        volume = calibration if self.calibration else kspace
+        assert volume is not None
+        return np.ascontiguousarray(volume[index].transpose(1, 2, 0))
 
 
 @lru_cache(maxsize=1)
-def _volume(reader: HybridReader) -> tuple[list[Block], list[Block]]:
-    """Blocks of all partitions of the k-space and of the calibration."""
+def _volume(reader: HybridReader) -> tuple[Volume, Volume | None]:
+    """The k-space, and the calibration if there is one."""
     _volume.cache_clear()  # the volume before this one is let go of before this one is made
-    partitions = range(reader.shape[0])
-    kspace = [_block(reader.read_partition(index), reader.readouts) for index in partitions]
-    read = reader.read_calibration
-    return kspace, [_block(read(index), reader.readouts) for index in partitions] if read else []
+    return _transformed(reader, reader.read_partition), (
+        _transformed(reader, reader.read_calibration) if reader.read_calibration else None
+    )
 
 
-def _block(partition: NDArray[np.complex64], readouts: int) -> Block:
-    """A partition (coils, phase encode 1, readout) without the empty lines at its ends, transformed and cropped."""
-    lines = np.flatnonzero(partition.any(axis=(0, 2)))
-    first, stop = (int(lines[0]), int(lines[-1]) + 1) if len(lines) else (0, 0)
-    image = central(to_image(partition[:, first:stop], -1), -1, readouts)
-    return first, np.ascontiguousarray(image.transpose(2, 0, 1))
+def _transformed(reader: HybridReader, read: Read) -> Volume:
+    partitions, coils, height, _ = reader.shape
+    volume = reader.scratch.zeros((reader.readouts, partitions, coils, height), np.complex64)
+    for index in range(partitions):
+        partition = read(index)
+        if partition.any():  # zeros that are never written take neither memory nor disk
+            volume[:, index] = central(to_image(partition, -1), -1, reader.readouts).transpose(2, 0, 1)
+    return volume
 
 
-def delivered(images: Iterator[tuple[int, NDArray]], scan: Scan) -> Iterator[tuple[int, NDArray]]:
+def delivered(
+    images: Iterable[tuple[int, NDArray]],
+    scan: Scan,
+    scratch: Scratch = Scratch(),  # noqa: B008 (as above)
+) -> Iterator[tuple[int, NDArray]]:
     """The images (index, (y, x)) of the scan's stack as they are delivered: slices, or partitions of a 3D scan.
 
-    Images (phase encode 1, partition) of positions along the readout are collected, in memory for one volume of them,
-    and come out as partitions (phase encode 1, readout), cropped to `header.recon_partitions`. Slices pass through.
+    Images (phase encode 1, partition) of positions along the readout are collected in `scratch`, and come out as
+    partitions (phase encode 1, readout), cropped to `header.recon_partitions`. Slices pass through.
     Positions without an image stay 0.
     """
     if scan.stack != "readouts":
         yield from images
         return
-    volume: NDArray | None = None
+    volume: NDArray | FileArray | None = None
     for index, image in images:
         kept = min(scan.header.recon_partitions or image.shape[1], image.shape[1])
         if volume is None:
-            volume = np.zeros((kept, image.shape[0], scan.slices), dtype=image.dtype)
-        volume[:, :, index] = central(image, 1, kept).T
+            volume = scratch.zeros((scan.slices, kept, image.shape[0]), image.dtype)
+        volume[index] = central(image, 1, kept).T
     if volume is not None:
-        yield from enumerate(volume)
+        yield from ((partition, volume[:, partition].T) for partition in range(volume.shape[1]))

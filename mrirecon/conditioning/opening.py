@@ -14,6 +14,7 @@ from mrirecon.conditioning.oversampling import remove_readout_oversampling
 from mrirecon.conditioning.prewhitening import background_noise, noise_from_file, prewhiten
 from mrirecon.conditioning.sorting import sort_readouts
 from mrirecon.errors import InputError
+from mrirecon.scratch import Scratch
 
 
 def open_scans(
@@ -23,17 +24,19 @@ def open_scans(
     key: str | None = None,
     axes: str | Sequence[str] | None = None,
     group: str | None = None,
+    scratch: Scratch = Scratch(),  # noqa: B008 (the default keeps nothing on a disk)
 ) -> list[Scan]:
     """The volumes in a file, one Scan each. Reads facts only; samples are read and conditioned slice by slice later.
 
     key, axes: of files of arrays, see `open_file`. group: which measurement of a raw data file, default the last one.
+    scratch: where volumes of 3D scans are kept, which no single pass over their file gives slice by slice.
     Raises InputError for what cannot be read or is not supported, UsageError for options that do not fit the file.
     """
     opened = open_file(path, key, axes, group)
     raw = isinstance(opened, Readouts)
     scans = sort_readouts(opened, conditioning) if isinstance(opened, Readouts) else opened
     noise = noise_from_file(conditioning.noise) if conditioning.noise else None
-    return [_condition(scan, noise, conditioning, raw) for scan in scans]
+    return [_condition(scan, noise, conditioning, raw, scratch) for scan in scans]
 
 
 def open_scan(
@@ -52,7 +55,7 @@ def open_scan(
     return scans[0]
 
 
-def _condition(scan: Scan, noise: Noise | None, conditioning: Conditioning, raw: bool) -> Scan:
+def _condition(scan: Scan, noise: Noise | None, conditioning: Conditioning, raw: bool, scratch: Scratch) -> Scan:
     """The steps on sorted k-space. Arrays may have been whitened already, so only raw data is without being asked."""
     if not conditioning.does("prewhitening"):
         scan = _skipped(scan, "prewhitening")
@@ -61,7 +64,7 @@ def _condition(scan: Scan, noise: Noise | None, conditioning: Conditioning, raw:
     crop = conditioning.does("oversampling")
     scan = remove_readout_oversampling(scan) if crop else _skipped(scan, "oversampling")
     if scan.stack == "partitions":
-        scan = to_hybrid(scan)
+        scan = to_hybrid(scan, scratch)
     if conditioning.coils is not None:
         scan = compress_coils(scan, conditioning.coils, conditioning.compression)
     return scan if conditioning.does("scale") else replace(_skipped(scan, "scale"), scaled=False)

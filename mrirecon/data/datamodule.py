@@ -1,5 +1,6 @@
 """Lightning data modules: simulated scans, or files of fully sampled k-space."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +45,11 @@ class ReconstructionData(pl.LightningDataModule):
         """The validation slices one by one; a volume stays on one device."""
         return self._loader(self.validation, 1, VolumeSampler(self._validation_volumes(), *self._place()))
 
+    def largest_slice(self) -> tuple[int, int, int]:
+        """(coils, y, x) of the training slice with the most numbers, as far as is known; by default, of the first."""
+        coils, height, width = self.training[0].kspace.shape
+        return coils, height, width
+
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Example:
         """Undersampling, maps and target, on the device."""
         return make_example(batch)
@@ -56,6 +62,7 @@ class ReconstructionData(pl.LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
     def _loader(self, dataset: Dataset[Slice], batch_size: int, sampler: Sampler[int]) -> DataLoader[Slice]:
+        trainer = self.trainer
         return DataLoader(
             dataset,
             batch_size=batch_size,
@@ -63,6 +70,7 @@ class ReconstructionData(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
 
@@ -114,6 +122,11 @@ class SimulatedData(ReconstructionData):
             for i, (files, scanner, length) in enumerate(zip(self.files, self.scanners, self.lengths, strict=True))
         )
 
+    def largest_slice(self) -> tuple[int, int, int]:
+        """Of the scanner's largest array of coils."""
+        scanner, _ = self.scanners
+        return scanner.coils[1], *scanner.matrix
+
     def _validation_volumes(self) -> list[int]:
         return list(range(len(self.validation)))  # type: ignore[arg-type]
 
@@ -153,6 +166,11 @@ class ScanData(ReconstructionData):
         masks, conditioning = self.undersampling, self.conditioning
         self.training = ScanSlices(train, masks, self.matrix, self.seed, conditioning=conditioning)
         self.validation = ScanSlices(val, masks, None, self.seed, conditioning=conditioning, one_mask_per_volume=True)
+
+    def largest_slice(self) -> tuple[int, int, int]:
+        """Of all scans, from the index."""
+        shapes = [(volume.shape[1], *(self.matrix or volume.shape[2:])) for volume in self._volumes[0]]
+        return max(shapes, key=math.prod)
 
     @cached_property
     def _volumes(self) -> tuple[list[Volume], list[Volume]]:

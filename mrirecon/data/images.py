@@ -1,7 +1,7 @@
 """Sources of images to simulate scans from: the head phantom, NIfTI magnitude volumes, label maps."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mrirecon.errors import InputError
 from mrirecon.simulation.contrast import PROTOCOLS
 from mrirecon.simulation.images import load_labels, load_magnitude, random_contrast
-from mrirecon.simulation.phantom import head_phantom
+from mrirecon.simulation.phantom import head_phantoms
 
 #: A random generator → magnitude image float32 (y, x), 0 in air and about 1 in bright tissue.
 ImageSource = Callable[[np.random.Generator], NDArray[np.float32]]
@@ -24,12 +24,13 @@ def phantom_heads(seed: int) -> ImageSource:
     """Random slices of a pool of head phantoms in random contrasts; `seed` picks the heads."""
     contrasts = tuple(PROTOCOLS)
 
-    @lru_cache(maxsize=HEADS * len(contrasts))
-    def stack(head: int, contrast: str) -> NDArray[np.float32]:
-        return head_phantom(PHANTOM_MATRIX, PHANTOM_SLICES, contrast, seed * HEADS + head, lesions=6).images
+    @cache
+    def stacks(head: int) -> dict[str, NDArray[np.float32]]:
+        phantoms = head_phantoms(PHANTOM_MATRIX, PHANTOM_SLICES, contrasts, seed * HEADS + head, lesions=6)
+        return {contrast: phantom.images for contrast, phantom in phantoms.items()}
 
     def draw(rng: np.random.Generator) -> NDArray[np.float32]:
-        images = stack(int(rng.integers(HEADS)), contrasts[rng.integers(len(contrasts))])
+        images = stacks(int(rng.integers(HEADS)))[contrasts[rng.integers(len(contrasts))]]
         return np.clip(images[rng.integers(PHANTOM_SLICES)], 0, None)
 
     return draw

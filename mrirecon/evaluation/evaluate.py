@@ -22,7 +22,7 @@ from mrirecon.atomic import atomic_path
 from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.errors import InputError
-from mrirecon.physics.coils import calibration_width
+from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.measurement import Measurement
 from mrirecon.physics.sampling import SamplingMask, mask_by_name
 from mrirecon.reconstruction.methods import Method
@@ -191,7 +191,7 @@ def evaluate_scan(
     """
     sampling = undersample(scan, setting.sampling_mask(), seed)
     slices, crop = scan.slices, scan.header.recon_size
-    size = centre_crop(sampling.mask[0], crop).shape
+    size = centre_crop(torch.from_numpy(sampling.mask[0]), crop).shape
     reference: Volume = np.zeros((slices, *size), np.float32)
     support = np.zeros((slices, *size), bool)
     estimates = {method.name: np.zeros_like(reference) for method in methods}
@@ -274,7 +274,7 @@ def _device_name(device: torch.device, method: Method) -> str:
 
 
 def _mask_of_slice(sampling: Sampling, index: int) -> NDArray[np.bool_]:
-    return sampling.mask[index % len(sampling.mask)].cpu().numpy()
+    return sampling.mask[index % len(sampling.mask)]
 
 
 def _against_rss(scan: Scan, estimate: Volume) -> tuple[float | None, float | None, float | None]:

@@ -9,6 +9,7 @@ D_k ties the image to the data: of the paper's (k + λ y) / (1 + λ) at the samp
 from torch import Tensor, nn
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.convolution import ConvStack
 from mrirecon.models.blocks.data_consistency import STEPS, UNROLLED_FORMS, DataConsistency, split_consistency
 from mrirecon.models.blocks.update import GRADIENT_DESCENT, start_as_linear
@@ -46,7 +47,11 @@ class CascadeNet(Reconstructor):
         image = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image
         estimates: list[Tensor] = []
         for network, consistency in zip(self.networks, self.consistency, strict=True):
-            inputs = to_channels(image, operator.gradient(image)) if self.implicit else to_channels(image)
-            image = consistency(image + to_image(network(inputs)), operator)
+            image = repeated(self._cascade, image, operator, network, consistency)
             estimates = [*estimates, image] if self.training else [image]
         return estimates
+
+    def _cascade(self, image: Tensor, operator: SenseOperator, network: nn.Module, consistency: nn.Module) -> Tensor:
+        inputs = to_channels(image, operator.gradient(image)) if self.implicit else to_channels(image)
+        refined: Tensor = consistency(image + to_image(network(inputs)), operator)
+        return refined

@@ -19,8 +19,8 @@ from mrirecon.physics.sense import SenseOperator
 class CIRIM(Reconstructor):
     """Cascaded RIMs.
 
-    cascades: K. time_steps: T per cascade. unit, channels, recurrent_kernel, data_consistency, checkpoint_steps: as in
-    `RIM`; the explicit step comes after every cascade.
+    cascades: K. time_steps: T per cascade. unit, channels, recurrent_kernel, data_consistency: as in `RIM`; the
+    explicit step comes after every cascade.
     How cascades are joined differs between the author's releases: detach_between_cascades cuts the gradient there,
     carry_hidden_state hands the recurrent states on instead of starting at zero, cascade_start `initial` restarts every
     cascade from the zero-filled image.
@@ -37,7 +37,6 @@ class CIRIM(Reconstructor):
         detach_between_cascades: bool = False,
         carry_hidden_state: bool = False,
         cascade_start: Literal["previous", "initial"] = "previous",
-        checkpoint_steps: bool = False,
     ):
         super().__init__()
         self.steps_per_cascade = time_steps
@@ -45,8 +44,7 @@ class CIRIM(Reconstructor):
         self.carry_hidden_state = carry_hidden_state
         self.cascade_start = cascade_start
         self.cascades = nn.ModuleList(
-            RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency, checkpoint_steps)
-            for _ in range(cascades)
+            RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency) for _ in range(cascades)
         )
 
     def forward(self, measurement: Measurement) -> list[Tensor]:

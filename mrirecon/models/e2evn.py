@@ -8,9 +8,11 @@ coil by itself. Learned maps are `LearnedSensitivities` around it.
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.data_consistency import (
     STEPS,
     UNROLLED_FORMS,
@@ -42,12 +44,13 @@ class E2EVNCascade(nn.Module):
         refinement = to_image(self.network(inputs))
         if isinstance(self.consistency, ProximalStep):
             return operator.expand(self.consistency(image - refinement, operator))
+        change = operator.expand(refinement)
         if isinstance(self.consistency, GradientStep):
             length = self.consistency.length(operator)
             if isinstance(length, Tensor) and length.ndim:
                 length = length[:, None]  # one per slice: (batch, 1, y, x) to go with all coils
-            kspace = kspace - length * measurement.mask * (kspace - measurement.kspace)
-        return kspace - operator.expand(refinement)
+            change = torch.addcmul(change, (length * measurement.mask).to(change.dtype), kspace - measurement.kspace)
+        return kspace - change
 
 
 class E2EVN(Reconstructor):
@@ -81,7 +84,7 @@ class E2EVN(Reconstructor):
         """k_1 … k_T, complex (batch, coils, y, x)."""
         kspace = measurement.kspace
         for cascade in self.cascades:
-            kspace = cascade(kspace, operator, measurement)
+            kspace = repeated(cascade, kspace, operator, measurement)
             yield kspace
 
     def forward(self, measurement: Measurement) -> list[Tensor]:

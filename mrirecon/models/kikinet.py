@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.convolution import ConvStack
 from mrirecon.models.blocks.data_consistency import STEPS, UNROLLED_FORMS, DataConsistency, split_consistency
 from mrirecon.models.blocks.update import GRADIENT_DESCENT, UpdateUNet, start_as_linear
@@ -91,6 +92,7 @@ class KIKINet(Reconstructor):
         image = measurement.initial_image
         estimates: list[Tensor] = []
         for iteration in islice(cycle(self.iterations), self.length):
-            image = iteration(measurement.kspace if image is None else operator.expand(image), operator)
+            kspace = measurement.kspace if image is None else operator.expand(image)
+            image = repeated(iteration, kspace, operator)
             estimates = [*estimates, image] if self.training else [image]
         return estimates

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.convolution import ConvStack
 from mrirecon.models.blocks.data_consistency import DataConsistency, split_consistency
 from mrirecon.models.blocks.unet import NormUNet
@@ -86,13 +87,25 @@ class LPDNet(Reconstructor):
         primal = to_channels(image).repeat(1, self.primal, 1, 1)
         estimates: list[Tensor] = []
         networks = zip(cycle(self.dual_networks), cycle(self.primal_networks), strict=True)
-        for dual_network, primal_network in islice(networks, self.iterations):
-            predicted = to_channels(operator.forward(to_image(primal[:, 2:4])).flatten(0, 1))
-            update = dual_network(torch.cat([dual, predicted, measured], dim=1))
-            dual = dual + update if self.residual else update
-            back = to_channels(operator.adjoint(to_image(dual[:, :2]).unflatten(0, kspace.shape[:2])))
-            update = primal_network(torch.cat([primal, back], dim=1))
-            primal = primal + update if self.residual else update
+        for pair in islice(networks, self.iterations):
+            dual, primal = repeated(self._iteration, dual, primal, measured, operator, *pair)
             image = to_image(primal[:, :2])
             estimates = [*estimates, image] if self.training else [image]
         return estimates
+
+    def _iteration(
+        self,
+        dual: Tensor,
+        primal: Tensor,
+        measured: Tensor,
+        operator: SenseOperator,
+        dual_network: nn.Module,
+        primal_network: nn.Module,
+    ) -> tuple[Tensor, Tensor]:
+        predicted = to_channels(operator.forward(to_image(primal[:, 2:4])).flatten(0, 1))
+        update = dual_network(torch.cat([dual, predicted, measured], dim=1))
+        dual = dual + update if self.residual else update
+        kspace = to_image(dual[:, :2]).unflatten(0, (len(primal), -1))
+        back = to_channels(operator.adjoint(kspace))
+        update = primal_network(torch.cat([primal, back], dim=1))
+        return dual, primal + update if self.residual else update

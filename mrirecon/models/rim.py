@@ -8,12 +8,12 @@ remembers in its recurrent states h. With IndRNN units it is the IRIM of the CIR
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.convolution import ReplicateConv2d
 from mrirecon.models.blocks.data_consistency import RECURRENT_FORMS, STEPS, DataConsistency, split_consistency
-from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_
+from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_, recurrent_layer
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
 
@@ -33,13 +33,11 @@ class RIMCascade(nn.Module):
         time_steps: int = 8,
         recurrent_kernel: int = 1,
         data_consistency: DataConsistency = "implicit",
-        checkpoint_steps: bool = False,
     ):
         super().__init__()
         self.implicit, explicit = split_consistency(data_consistency, RECURRENT_FORMS, "a RIM has no such form")
         self.channels = channels
         self.time_steps = time_steps
-        self.checkpoint_steps = checkpoint_steps
         inputs = 4 if self.implicit else 2
         self.conv1 = ReplicateConv2d(inputs, channels, 5)
         self.cell1 = CELLS[unit](channels, recurrent_kernel)
@@ -73,15 +71,15 @@ class RIMCascade(nn.Module):
         """From `image` (batch, y, x) to the estimates of all time steps (in eval mode the last only) and the states."""
         if hidden is None:
             size = (image.shape[0], self.channels, *image.shape[-2:])
-            zeros = image.real.new_zeros(size).to(memory_format=torch.channels_last)
-            hidden = zeros, zeros
+            device = image.device.type
+            autocast = torch.is_autocast_enabled(device)
+            dtype = torch.get_autocast_dtype(device) if autocast else image.real.dtype
+            zeros = torch.zeros(size, dtype=dtype, device=image.device).to(memory_format=torch.channels_last)
+            hidden = zeros, zeros.clone()
         estimates = []
         for step in range(self.time_steps):
             gradient = operator.gradient(image) if self.implicit else None
-            if self.checkpoint_steps and self.training:
-                update, *states = checkpoint(self._update, image, gradient, *hidden, use_reentrant=False)
-            else:
-                update, *states = self._update(image, gradient, *hidden)
+            update, *states = repeated(self._update, image, gradient, *hidden)
             image, hidden = image + update, (states[0], states[1])
             if step == self.time_steps - 1:
                 image = self.consistency(image, operator)
@@ -91,8 +89,8 @@ class RIMCascade(nn.Module):
 
     def _update(self, image: Tensor, gradient: Tensor | None, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         inputs = to_channels(image) if gradient is None else to_channels(image, gradient)
-        h1 = self.cell1(self.conv1(inputs).relu_(), h1)
-        h2 = self.cell2(self.conv2(h1).relu_(), h2)
+        h1 = recurrent_layer(self.conv1, self.cell1, inputs, h1)
+        h2 = recurrent_layer(self.conv2, self.cell2, h1, h2)
         return to_image(self.conv3(h2)), h1, h2
 
 
@@ -101,8 +99,7 @@ class RIM(Reconstructor):
 
     unit: recurrent cell, gru, mgu or indrnn. channels: features of every layer. time_steps: T. recurrent_kernel: side
     of the recurrent convolutions. data_consistency: `implicit` gives the network the gradient; an explicit form is a
-    step after the last time step; `implicit+soft` and the like are both. checkpoint_steps: recompute each time step in
-    the backward pass, for less memory.
+    step after the last time step; `implicit+soft` and the like are both.
     """
 
     def __init__(
@@ -112,11 +109,10 @@ class RIM(Reconstructor):
         time_steps: int = 8,
         recurrent_kernel: int = 1,
         data_consistency: DataConsistency = "implicit",
-        checkpoint_steps: bool = False,
     ):
         super().__init__()
         self.steps_per_cascade = time_steps
-        self.cascade = RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency, checkpoint_steps)
+        self.cascade = RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency)
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
         operator = SenseOperator(measurement)
@@ -134,6 +130,5 @@ class IRIM(RIM):
         time_steps: int = 8,
         recurrent_kernel: int = 1,
         data_consistency: DataConsistency = "implicit",
-        checkpoint_steps: bool = False,
     ):
-        super().__init__("indrnn", channels, time_steps, recurrent_kernel, data_consistency, checkpoint_steps)
+        super().__init__("indrnn", channels, time_steps, recurrent_kernel, data_consistency)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mrirecon.errors import InputError
 from mrirecon.models.blocks.channels import to_channels, to_image
+from mrirecon.models.blocks.checkpointing import repeated
 from mrirecon.models.blocks.unet import NormUNet
-from mrirecon.physics.coils import calibration_width
+from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
 
@@ -55,7 +56,8 @@ class LearnedSensitivities(Reconstructor):
         self.sensitivity = SensitivityNetwork(channels, pools)
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
-        estimates: list[Tensor] = self.reconstructor(measurement.with_sensitivities(self.sensitivity(measurement)))
+        maps = repeated(self.sensitivity, measurement)
+        estimates: list[Tensor] = self.reconstructor(measurement.with_sensitivities(maps))
         return estimates
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError
+from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.fourier import ifftc
 
 KERNEL = 6
@@ -63,28 +64,6 @@ def espirit(
 def root_sum_of_squares(kspace: Tensor) -> Tensor:
     """Magnitude image real (..., y, x) of multi-coil k-space complex (..., coils, y, x)."""
     return ifftc(kspace).abs().square().sum(dim=-3).sqrt()
-
-
-def calibration_width(mask: Tensor) -> tuple[int, int]:
-    """(rows, columns) of the largest fully sampled block around the centre of a bool mask (y, x); (0, 0) if none.
-
-    A square grows first, then its rows and its columns, so that line masks give (all rows, ACS lines).
-    """
-    height, width = mask.shape
-
-    def sampled(rows: int, columns: int) -> bool:
-        top, left = height // 2 - rows // 2, width // 2 - columns // 2
-        return rows <= height and columns <= width and bool(mask[top : top + rows, left : left + columns].all())
-
-    side = 0
-    while sampled(side + 1, side + 1):
-        side += 1
-    rows = columns = side
-    while side and sampled(rows + 1, columns):
-        rows += 1
-    while side and sampled(rows, columns + 1):
-        columns += 1
-    return rows, columns
 
 
 def _calibration_size(mask: Tensor) -> tuple[int, int]:

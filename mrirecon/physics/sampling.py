@@ -6,15 +6,16 @@ one local generator with a frozen stream (`numpy.random.RandomState`), so that a
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mrirecon.errors import UsageError
 from mrirecon.physics.poisson import centre_distance, poisson_disc
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Axis = Literal["y", "x"]
 Range2D = tuple[tuple[int, int], tuple[int, int]]
@@ -46,13 +47,15 @@ class SamplingMask:
         self.acceleration = acceleration
         self.acs = acs
 
-    def mask(self, shape: tuple[int, int], seed: int | Sequence[int], readout_axis: Axis = "y") -> Tensor:
+    def mask(self, shape: tuple[int, int], seed: int | Sequence[int], readout_axis: Axis = "y") -> "Tensor":
         """A bool mask of `shape` (y, x) on the CPU, the same for the same seed.
 
         seed: an integer in 0 … 2³² − 1, or a sequence of them such as `seed_of(file name)`.
         readout_axis: the axis along which line masks are constant ("y": they vary along x, as fastMRI's).
         Raises UsageError if shape, acceleration and ACS do not go together.
         """
+        import torch  # here, because the names of the masks are wanted before the seconds that this takes
+
         if min(shape) < 1:
             raise UsageError(f"A mask of {shape[0]} × {shape[1]} samples cannot be made.")
         if self.acceleration == 1:
@@ -280,11 +283,12 @@ class PartialFourier(SamplingMask):
         self.inner = mask
         self.fraction = fraction
 
-    def mask(self, shape: tuple[int, int], seed: int | Sequence[int], readout_axis: Axis = "y") -> Tensor:
-        rows, columns = self.acquired(shape, readout_axis)
-        measured = torch.zeros(shape, dtype=torch.bool)
-        measured[slice(*rows), slice(*columns)] = True
-        return measured & self.inner.mask(shape, seed, readout_axis)
+    def mask(self, shape: tuple[int, int], seed: int | Sequence[int], readout_axis: Axis = "y") -> "Tensor":
+        inside = tuple(slice(*acquired) for acquired in self.acquired(shape, readout_axis))
+        sampled = self.inner.mask(shape, seed, readout_axis)
+        measured = sampled.new_zeros(shape)
+        measured[inside] = sampled[inside]
+        return measured
 
     def acquired(self, shape: tuple[int, int], readout_axis: Axis = "y") -> Range2D:
         rows, columns = self.inner.acquired(shape, readout_axis)
@@ -320,12 +324,12 @@ def seed_of(identity: str) -> tuple[int, ...]:
     return tuple(map(ord, identity))
 
 
-def achieved_acceleration(mask: Tensor, acquired: Range2D | None = None) -> float:
+def achieved_acceleration(mask: "Tensor | Mask", acquired: Range2D | None = None) -> float:
     """Samples in the acquired range per sample measured in it. mask: bool (..., y, x); inf if nothing was measured."""
     (y0, y1), (x0, x1) = acquired or ((0, mask.shape[-2]), (0, mask.shape[-1]))
     inside = mask[..., y0:y1, x0:x1]
     sampled = int(inside.sum())
-    return inside.numel() / sampled if sampled else math.inf
+    return math.prod(inside.shape) / sampled if sampled else math.inf
 
 
 def _random_state(seed: int | Sequence[int]) -> np.random.RandomState:

@@ -7,6 +7,7 @@ S multiplies by the coil sensitivities, F is the centred orthonormal FFT, M keep
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from mrirecon.physics.fourier import centring_phases
 from mrirecon.physics.measurement import Measurement
 from mrirecon.physics.noise import estimate_noise_std
 
-#: Without autograd a CPU combines coils in groups of about this size, which stay in a core's cache: two at 256 × 256.
+#: Without autograd a CPU combines coils in groups of about this size for each thread, which stay in a core's cache: two
+#: coils at 256 × 256.
 GROUP_BYTES = 2**20
 
 
@@ -25,6 +27,9 @@ class SenseOperator:
     The centred FFT is D_k · FFT · D_x (see `centring_phases`). D_x is folded into the maps and conj(D_k) into the data
     when the operator is built, so loops hold plain FFTs only. Where the mask does not vary along an axis, that axis'
     transform cancels in A^H A and is left out. The transforms' scaling is folded into the mask's weights.
+
+    A^H A is applied as conj(Σ S · F conj(M F S x)), since F^-1 k is the conjugate of F conj(k) but for the scaling: the
+    mask's weights conjugate at no cost, by their sign on the imaginary parts.
     """
 
     def __init__(self, measurement: Measurement):
@@ -37,12 +42,12 @@ class SenseOperator:
         y_k, y_x = centring_phases(height, kspace)
         x_k, x_x = centring_phases(width, kspace)
         self._phase_k = y_k[:, None] * x_k
-        self._maps = (maps * (y_x[:, None] * x_x)).contiguous()
         self._mask = measurement.mask
         self._axes = tuple(axis for axis in (-2, -1) if _varies(self._mask, axis))
+        self._maps = (maps * (y_x[:, None] * x_x)).contiguous()
         scaling = math.prod(kspace.shape[axis] for axis in self._axes)
-        # Complex, like what they multiply: torch multiplies mixed types at half the speed.
-        self._weights = _collapse(self._mask, self._axes).to(kspace.dtype) / scaling
+        sampled = _collapse(self._mask, self._axes).to(kspace.real.dtype) / scaling
+        self._weights = torch.stack((sampled, -sampled), dim=-1)
         self._kspace = kspace
         self._adjoint_data: Tensor | None = None
         self._noise_std = measurement.noise_std
@@ -57,7 +62,7 @@ class SenseOperator:
 
     def expand(self, image: Tensor) -> Tensor:
         """F S x: complex (batch, y, x) → (batch, coils, y, x), centred, of all frequencies."""
-        return torch.fft.fft2(self._maps * image[:, None], norm="ortho").mul_(self._phase_k)
+        return torch.fft.fft2(self._maps * image[:, None], norm="ortho").mul_(self._phase_k).contiguous()
 
     def reduce(self, kspace: Tensor) -> Tensor:
         """S^H F^-1 k: complex (batch, coils, y, x) → (batch, y, x), of all frequencies."""
@@ -65,16 +70,21 @@ class SenseOperator:
 
     def normal(self, image: Tensor) -> Tensor:
         """A^H A x: complex (batch, y, x) → (batch, y, x)."""
-        weights = self._weights.expand(len(image), -1, -1, -1)
+        return self._normal(image) if self._maps.requires_grad else _Normal.apply(image, self)
 
-        def coil_images(entries: slice, coils: slice) -> Tensor:
-            product = self._maps[entries, coils] * image[entries, None]
-            if not self._axes:
-                return product * weights[entries]
-            kspace = torch.fft.fftn(product, dim=self._axes, norm="backward").mul_(weights[entries])
-            return torch.fft.ifftn(kspace, dim=self._axes, norm="forward")
+    def _normal(self, image: Tensor) -> Tensor:
+        image = self._laid_out(image)
+        self._maps = self._laid_out(self._maps)
+        weights = self._weights.expand(len(image), -1, -1, -1, -1)
 
-        return self._combine(coil_images, image)
+        def conjugate_images(entries: slice, coils: slice, out: Tensor | None = None) -> Tensor:
+            kspace = torch.mul(self._maps[entries, coils], image[entries, None], out=out)
+            if self._axes:
+                kspace = torch.fft.fftn(kspace, dim=self._axes, norm="backward")
+            torch.view_as_real(kspace).mul_(weights[entries])
+            return torch.fft.fftn(kspace, dim=self._axes, norm="backward") if self._axes else kspace
+
+        return self._combine(conjugate_images, image)
 
     def gradient(self, image: Tensor) -> Tensor:
         """A^H (A x − y), the gradient of ½‖A x − y‖² at `image` (batch, y, x)."""
@@ -97,26 +107,53 @@ class SenseOperator:
     def _reduce(self, kspace: Tensor, weights: Tensor) -> Tensor:
         weights = weights.expand(len(kspace), -1, -1, -1)
 
-        def coil_images(entries: slice, coils: slice) -> Tensor:
-            return torch.fft.ifft2(kspace[entries, coils] * weights[entries], norm="ortho")
+        def conjugate_images(entries: slice, coils: slice, out: Tensor | None = None) -> Tensor:
+            weighted = torch.mul(kspace[entries, coils], weights[entries], out=out)
+            return torch.fft.fft2(weighted.conj_physical_(), norm="ortho")
 
-        return self._combine(coil_images, kspace)
+        return self._combine(conjugate_images, kspace)
 
-    def _combine(self, coil_images: Callable[[slice, slice], Tensor], source: Tensor) -> Tensor:
-        """S^H of what `coil_images` makes from `source` for slices of the batch and of the coils: (batch, y, x)."""
-        tracked = torch.is_grad_enabled() and (source.requires_grad or self._maps.requires_grad)
-        if tracked or source.device.type != "cpu":
-            return (self._maps.conj() * coil_images(slice(None), slice(None))).sum(dim=1)
-        batch, coils, height, width = self._maps.shape
-        size = max(1, GROUP_BYTES // (height * width * self._maps.element_size()))
-        conjugate = self._maps.new_zeros(batch, height, width)
+    def _combine(self, conjugate_images: Callable[..., Tensor], source: Tensor) -> Tensor:
+        """S^H z, complex (batch, y, x), of coil images z.
+
+        conjugate_images: makes conj(z) from `source`, for a slice of the batch and one of the coils, with a buffer of
+        their shape to work in if there is one.
+        """
+        maps, everything = self._maps, slice(None)
+        if torch.is_grad_enabled() and (source.requires_grad or maps.requires_grad):
+            return (conjugate_images(everything, everything) * maps).sum(dim=1).conj_physical().contiguous()
+        if source.device.type != "cpu":
+            return conjugate_images(everything, everything).mul_(maps).sum(dim=1).conj_physical_().contiguous()
+        batch, coils, height, width = maps.shape
+        size = max(1, torch.get_num_threads() * GROUP_BYTES // (height * width * maps.element_size()))
+        buffer = torch.empty_like(maps[:1, :size])  # fresh memory in each pass costs as much as what is done in it
+        conjugate = torch.zeros_like(maps[:, 0])
         for entry in range(batch):
             for start in range(0, coils, size):
-                group = slice(start, start + size)
-                made = coil_images(slice(entry, entry + 1), group)[0].conj_physical_()
-                for maps, coil in zip(self._maps[entry, group], made, strict=True):
-                    conjugate[entry].addcmul_(maps, coil)
-        return conjugate.conj_physical_()
+                group = maps[entry, start : start + size]
+                made = conjugate_images(
+                    slice(entry, entry + 1), slice(start, start + size), out=buffer[:, : len(group)]
+                )
+                for coil, coil_map in zip(made[0], group, strict=True):
+                    conjugate[entry].addcmul_(coil, coil_map)
+        return conjugate.conj_physical_().contiguous()
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """(..., y, x), in memory with the axis last that alone is transformed: FFTs along strides are half as fast."""
+        return images.mT.contiguous().mT if self._axes == (-2,) else images.contiguous()
+
+
+class _Normal(torch.autograd.Function):
+    """A^H A with constant maps. It is its own adjoint, so nothing is saved for the way back, at any order."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, operator: SenseOperator) -> Tensor:
+        ctx.operator = operator
+        return operator._normal(image)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.normal(gradient), None
 
 
 def _varies(mask: Tensor, axis: int) -> bool:

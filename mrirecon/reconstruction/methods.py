@@ -1,25 +1,24 @@
 """Methods by the names that people type: classical ones, shipped models, checkpoint files."""
 
+import importlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrirecon.classical.cg_sense import CGSense
-from mrirecon.classical.compressed_sensing import CompressedSensing
-from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
-from mrirecon.classical.zero_filled import ZeroFilled
 from mrirecon.errors import CheckpointError, UsageError
-from mrirecon.physics.measurement import Reconstructor
 from mrirecon.weights import shipped_models
-from mrirecon.weights.checkpoint import load_checkpoint
 
-CLASSICAL: dict[str, type[Reconstructor]] = {
-    "zero-filled": ZeroFilled,
-    "cg-sense": CGSense,
-    "cs": CompressedSensing,
-    "cs-sigpy": SigpyCompressedSensing,
+if TYPE_CHECKING:
+    from mrirecon.physics.measurement import Reconstructor
+
+#: Name → class path. Only the one that is asked for is imported.
+CLASSICAL = {
+    "zero-filled": "mrirecon.classical.zero_filled.ZeroFilled",
+    "cg-sense": "mrirecon.classical.cg_sense.CGSense",
+    "cs": "mrirecon.classical.compressed_sensing.CompressedSensing",
+    "cs-sigpy": "mrirecon.classical.sigpy_compressed_sensing.SigpyCompressedSensing",
 }
 
 
@@ -31,7 +30,7 @@ class Method:
     """
 
     name: str
-    reconstructor: Reconstructor
+    reconstructor: "Reconstructor"
     config: dict[str, Any]
     sha256: str | None = None
 
@@ -48,9 +47,10 @@ def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
     Raises UsageError for an unknown name, CheckpointError for a checkpoint that is missing, damaged, or not ours.
     """
     if name in CLASSICAL:
-        kind = CLASSICAL[name]
+        class_path = CLASSICAL[name]
+        module, _, class_name = class_path.rpartition(".")
+        kind = getattr(importlib.import_module(module), class_name)
         defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-        class_path = f"{kind.__module__}.{kind.__qualname__}"
         return Method(name, kind().eval(), {"class_path": class_path, "init_args": defaults})
     shipped = shipped_models()
     path = shipped.get(name, Path(name))
@@ -59,5 +59,7 @@ def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
             raise CheckpointError(f"{path}: there is no such checkpoint file; check the path.")
         choices = ", ".join([*CLASSICAL, *shipped])
         raise UsageError(f"there is no method '{name}'; choose one of {choices}, or give a checkpoint file.")
+    from mrirecon.weights.checkpoint import load_checkpoint
+
     checkpoint = load_checkpoint(path, allow_packages)
     return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256)

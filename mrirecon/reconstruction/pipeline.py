@@ -1,11 +1,13 @@
-"""A whole scan as a stream: each slice is read, undersampled, given coil maps, reconstructed and let go again."""
+"""A whole scan as a stream: a few slices are read, undersampled, given coil maps, reconstructed and let go again."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mrirecon.acquisition.array_files import container_of
@@ -13,10 +15,11 @@ from mrirecon.acquisition.axes import guessed_axes, times
 from mrirecon.acquisition.containers import listing, reading
 from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan
-from mrirecon.errors import InputError, RejectedError, UsageError
+from mrirecon.errors import InputError, MrireconError, RejectedError, UsageError
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
+from mrirecon.reconstruction.precision import Precision
 
 log = logging.getLogger("mrirecon")
 
@@ -39,8 +42,32 @@ class SliceData:
     support: Tensor
 
 
+@dataclass(frozen=True)
+class Block:
+    """Consecutive slices from `first` on, as in `SliceData`; all tensors have a leading axis of the slices."""
+
+    first: int
+    measurement: Measurement
+    reference: Tensor | None
+    support: Tensor
+
+    def slices(self) -> Iterator[SliceData]:
+        """Views of the block's slices."""
+        for n in range(len(self.support)):
+            reference = None if self.reference is None else self.reference[n]
+            yield SliceData(self.first + n, _entries(self.measurement, slice(n, n + 1)), reference, self.support[n])
+
+
 def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device: torch.device) -> Iterator[SliceData]:
-    """The scan's slices in order, one in memory at a time.
+    """The scan's slices in order, one in memory at a time; see `measure_blocks`."""
+    for block in measure_blocks(scan, sampling, maps=maps, device=device):
+        yield from block.slices()
+
+
+def measure_blocks(
+    scan: Scan, sampling: Sampling, *, maps: Path | None = None, device: torch.device, size: int = 1
+) -> Iterator[Block]:
+    """The scan's slices in order, in blocks of `size`, one block in memory at a time if the caller keeps none.
 
     Coil maps are estimated from each slice's own data alone: from its separate calibration lines if it has any, else
     from its samples; or read from the file `maps`: complex (coils, y, x) or (slices, coils, y, x), made Σ|S|² = 1.
@@ -59,10 +86,12 @@ def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device:
         log.warning("%s: slices without samples (%s) give empty images.", scan.path.name, numbers)
     read_maps = _maps_reader(maps, scan) if maps else None
     some_support = False
-    for index in range(scan.slices):
-        data = _measure_slice(scan, sampling, index, read_maps, device)
-        some_support |= bool(data.support.any())
-        yield data
+    for first in range(0, scan.slices, size):
+        indices = range(first, min(first + size, scan.slices))
+        block = _measure(scan, sampling, indices, read_maps, device)
+        some_support |= bool(block.support.any())
+        yield block
+        del block  # before the next one is made
     if not some_support:
         raise InputError(
             f"{scan.path}: the coil maps are zero in all slices, so there is no image; is this k-space of an object? "
@@ -70,46 +99,92 @@ def measure(scan: Scan, sampling: Sampling, *, maps: Path | None = None, device:
         )
 
 
-def _measure_slice(
-    scan: Scan, sampling: Sampling, index: int, read_maps: Callable[[int], Tensor] | None, device: torch.device
-) -> SliceData:
-    mask = sampling.mask[index % len(sampling.mask)].to(device)[None, None]
-    full = torch.from_numpy(scan.kspace(index)).to(device)[None] / scan.survey.scale
-    sampled = full * mask
-    if not sampled.any():
-        maps = torch.zeros_like(sampled)
-    elif read_maps:
-        maps = read_maps(index).to(device)[None]
-    elif scan.read_calibration:
-        lines = torch.from_numpy(scan.read_calibration(index)).to(device)[None] / scan.survey.scale
-        maps = _estimate_maps(lines, (lines != 0).any(dim=1, keepdim=True), scan.path, index, sampling)
-    else:
-        maps = _estimate_maps(sampled, mask, scan.path, index, sampling)
+def _measure(
+    scan: Scan, sampling: Sampling, indices: range, read_maps: Callable[[int], Tensor] | None, device: torch.device
+) -> Block:
+    scale = scan.survey.scale
+
+    def read(slice_kspace: Callable[[int], NDArray[np.complex64]]) -> Tensor:
+        slices = [torch.from_numpy(slice_kspace(index)).to(device) / scale for index in indices]
+        return slices[0][None] if len(slices) == 1 else torch.stack(slices)
+
+    mask = torch.from_numpy(sampling.mask[[index % len(sampling.mask) for index in indices]]).to(device)[:, None]
+    full = read(scan.kspace)
     known = sampling.retrospective or not scan.prospective
-    noise_std = None if scan.noise_std is None else full.real.new_tensor([scan.noise_std / scan.survey.scale])
-    return SliceData(
-        index=index,
+    sampled = full * mask if known else full.mul_(mask)
+    if read_maps:
+        maps = torch.stack([read_maps(index) for index in indices]).to(device)
+        maps[~sampled.flatten(1).any(dim=1)] = 0
+    elif scan.read_calibration:
+        lines = read(scan.read_calibration)
+        maps = _estimate_maps(lines, (lines != 0).any(dim=1, keepdim=True), sampled, scan.path, indices, sampling)
+        del lines
+    else:
+        maps = _estimate_maps(sampled, mask, sampled, scan.path, indices, sampling)
+    noise_std = None if scan.noise_std is None else full.real.new_full((len(indices),), scan.noise_std / scale)
+    return Block(
+        first=indices[0],
         measurement=Measurement(kspace=sampled, mask=mask, sensitivities=maps, noise_std=noise_std),
-        reference=(maps.conj() * ifftc(full)).sum(dim=1)[0] if known else None,
-        support=(maps != 0).any(dim=1)[0],
+        reference=_combined(full, maps) if known else None,
+        support=(maps != 0).any(dim=1),
     )
 
 
-def _estimate_maps(kspace: Tensor, mask: Tensor, path: Path, index: int, sampling: Sampling) -> Tensor:
+def _combined(kspace: Tensor, maps: Tensor) -> Tensor:
+    """Σ conj(S) F^-1 k: complex (batch, y, x), a coil at a time."""
+    image = torch.zeros_like(kspace[:, 0])
+    for coil in range(kspace.shape[1]):
+        image.addcmul_(maps[:, coil].conj(), ifftc(kspace[:, coil]))
+    return image
+
+
+def _estimate_maps(
+    kspace: Tensor, mask: Tensor, sampled: Tensor, path: Path, indices: range, sampling: Sampling
+) -> Tensor:
+    """Maps (batch, coils, y, x); zeros for slices in which nothing was sampled."""
+    filled = sampled.flatten(1).any(dim=1)
+    if filled.all():
+        return _espirit(kspace, mask, path, indices, sampling)
+    maps = torch.zeros_like(sampled)
+    if filled.any():
+        some = [index for index, there in zip(indices, filled.tolist(), strict=True) if there]
+        maps[filled] = _espirit(kspace[filled], mask[filled], path, some, sampling)
+    return maps
+
+
+def _espirit(kspace: Tensor, mask: Tensor, path: Path, indices: Sequence[int], sampling: Sampling) -> Tensor:
     try:
         return espirit(kspace, mask)
-    except torch.linalg.LinAlgError as error:
-        raise InputError(
+    except (InputError, torch.linalg.LinAlgError) as error:
+        if len(indices) > 1:  # which of them is it?
+            each = [_espirit(kspace[n : n + 1], mask[n : n + 1], path, [i], sampling) for n, i in enumerate(indices)]
+            return torch.cat(each)
+        raise _explained(error, path, indices[0], sampling) from error
+
+
+def _explained(error: Exception, path: Path, index: int, sampling: Sampling) -> MrireconError:
+    if not isinstance(error, InputError):
+        return InputError(
             f"{path}, slice {index}: coil maps cannot be computed, as some samples are larger than others beyond all "
             "measure; the file seems damaged. Export it again, or give maps (--maps FILE)."
-        ) from error
-    except InputError as error:
-        if sampling.retrospective:
-            raise UsageError(
-                f"{path}, slice {index}: with this sampling ({sampling.source}) {error} Or keep more of the centre "
-                "(--acs, or another mask)."
-            ) from error
-        raise InputError(f"{path}, slice {index}: {error}") from error
+        )
+    if sampling.retrospective:
+        return UsageError(
+            f"{path}, slice {index}: with this sampling ({sampling.source}) {error} Or keep more of the centre "
+            "(--acs, or another mask)."
+        )
+    return InputError(f"{path}, slice {index}: {error}")
+
+
+def _entries(measurement: Measurement, which: slice | Tensor) -> Measurement:
+    """Some of the slices of what `_measure` made."""
+    noise_std, maps = measurement.noise_std, measurement.sensitivities
+    return Measurement(
+        kspace=measurement.kspace[which],
+        mask=measurement.mask[which],
+        sensitivities=None if maps is None else maps[which],
+        noise_std=None if noise_std is None else noise_std[which],
+    )
 
 
 def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
@@ -141,17 +216,30 @@ def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
     return read
 
 
-@torch.inference_mode()
 def reconstruct_slice(method: Reconstructor, data: SliceData) -> Tensor:
-    """Complex image (y, x) of one slice, in units of the scan's scale; zero outside the support and in empty slices.
+    """Complex image (y, x) of one slice; see `reconstruct_block`."""
+    block = Block(data.index, data.measurement, data.reference, data.support[None])
+    return reconstruct_block(method, block)[0]
 
+
+@torch.inference_mode()
+def reconstruct_block(method: Reconstructor, block: Block, precision: Precision = "fp32") -> Tensor:
+    """Complex64 images (batch, y, x) in units of the scan's scale; zero outside the support and in empty slices.
+
+    precision: "bf16" computes a network's real-valued layers in bfloat16; complex tensors stay as they are.
     Raises RejectedError if the method diverges.
     """
-    if not data.support.any():
-        return torch.zeros_like(data.measurement.kspace[0, 0])
-    image = method.eval()(data.measurement)[-1][0] * data.support
-    if not torch.isfinite(torch.view_as_real(image)).all():
-        raise RejectedError(f"slice {data.index}: the method gave NaN or infinite values; try another (--method).")
+    filled = block.support.flatten(1).any(dim=1)
+    image = torch.zeros_like(block.measurement.kspace[:, 0])
+    if not filled.any():
+        return image
+    measurement = block.measurement if filled.all() else _entries(block.measurement, filled)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        image[filled] = method.eval()(measurement)[-1].to(image.dtype)
+    image *= block.support
+    for index, slice_image in enumerate(image, start=block.first):
+        if not torch.isfinite(torch.view_as_real(slice_image)).all():
+            raise RejectedError(f"slice {index}: the method gave NaN or infinite values; try another (--method).")
     return image
 
 

@@ -26,11 +26,16 @@ from mrirecon.export.mrd_images import write_mrd_images
 from mrirecon.export.nifti import write_nifti
 from mrirecon.export.png import central_slices, preview
 from mrirecon.export.reference_dicom import Reference
+from mrirecon.metrics import Volume
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.outputs import Outputs
-from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure, reconstruct_slice
+from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure_blocks, reconstruct_block
+from mrirecon.reconstruction.precision import Precision
+from mrirecon.scratch import Scratch
 
-Progress = Callable[[Iterable[SliceData], int], Iterable[SliceData]]
+Images = Iterable[tuple[int, NDArray[np.complex64]]]
+#: Wraps the stream of (index, image) of so many slices. Not that of the measured slices: it would keep them alive.
+Progress = Callable[[Images, int], Images]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Job:
     """How a volume is reconstructed.
 
     maps: file of coil maps, None = estimated. keep_complex, keep_maps: stored too. reference: whose DICOM series the
-    images join. options: what was asked for, for the provenance. progress: wraps the stream of slices.
+    images join. options: what was asked for, for the provenance. precision: of networks. block: slices at a time.
+    scratch: where what must be collected is kept.
     """
 
     method: Method
@@ -49,7 +55,10 @@ class Job:
     keep_maps: bool = False
     reference: Reference | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    progress: Progress = lambda slices, total: slices
+    progress: Progress = lambda images, total: images
+    precision: Precision = "fp32"
+    block: int = 1
+    scratch: Scratch = field(default_factory=Scratch)
 
 
 def reconstruct_volume(
@@ -57,7 +66,8 @@ def reconstruct_volume(
 ) -> dict[str, dict[str, float | None]]:
     """Write the images in all formats of `outputs`; returns the metrics, where the full k-space is known.
 
-    Memory holds one slice, of 3D scans one volume of images, and for the metrics alone the magnitudes of the scan.
+    Memory holds one block of slices; what must be collected, the images of a 3D scan and what the metrics compare, is
+    in the job's scratch.
     The HDF5 result is written first, and the other formats from it.
     """
     with _hdf5_path(outputs) as path:
@@ -97,26 +107,28 @@ def _hdf5_path(outputs: Outputs) -> Iterator[Path]:
 def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[str, dict[str, float | None]]:
     job.method.reconstructor.to(job.device)
     crop, scale = scan.header.recon_size, scan.survey.scale
-    score = _Score(scan) if sampling.retrospective else None
+    score = _Score(scan, job.scratch) if sampling.retrospective else None
 
     def images() -> Iterator[tuple[int, NDArray[np.complex64]]]:
-        for data in job.progress(measure(scan, sampling, maps=job.maps, device=job.device), scan.slices):
+        for block in measure_blocks(scan, sampling, maps=job.maps, device=job.device, size=job.block):
             try:
-                image = reconstruct_slice(job.method.reconstructor, data)
-                image = complete(image, scan.acquired, job.partial_fourier)
+                estimates = reconstruct_block(job.method.reconstructor, block, job.precision)
+                estimates = complete(estimates, scan.acquired, job.partial_fourier)
             except (RejectedError, UsageError) as error:
                 raise type(error)(f"{scan.path}: {error}") from error
-            if score:
-                score.add(image, data)
-            if job.keep_maps:
-                assert data.measurement.sensitivities is not None  # `measure` fills them
-                write.maps(data.index, data.measurement.sensitivities[0].cpu().numpy())
-            yield data.index, centre_crop(image * scale, crop).cpu().numpy()
+            for data, image in zip(block.slices(), estimates, strict=True):
+                if score:
+                    score.add(image, data)
+                if job.keep_maps:
+                    assert data.measurement.sensitivities is not None  # they were measured
+                    write.maps(data.index, data.measurement.sensitivities[0].cpu().numpy())
+                yield data.index, centre_crop(image * scale, crop).cpu().numpy()
+            del block, data  # before the next block is measured
 
     with reconstruction_file(
         path,
         _delivered_shape(scan),
-        mask=sampling.mask.numpy(),
+        mask=sampling.mask,
         scale=scale,
         provenance=_settings(scan, sampling, job) | {"device": str(job.device)},
         keep_complex=job.keep_complex,
@@ -125,7 +137,7 @@ def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[st
         noise_std=scan.noise_std,
         noise_covariance=scan.noise_covariance,
     ) as write:
-        for index, image in delivered(images(), scan):
+        for index, image in delivered(job.progress(images(), scan.slices), scan, job.scratch):
             write(index, image)
     return score.metrics() if score else {}
 
@@ -141,33 +153,35 @@ def _delivered_shape(scan: Scan) -> tuple[int, int, int]:
 class _Score:
     """Magnitude images of the whole scan, collected because SSIM and PSNR need the volume's maximum."""
 
-    def __init__(self, scan: Scan):
+    def __init__(self, scan: Scan, scratch: Scratch):
         self.scan = scan
-        self.images: list[NDArray[np.float32]] = []
-        self.references: list[NDArray[np.float32]] = []
-        self.supports: list[NDArray[np.bool_]] = []
+        shape = scan.slices, *centre_crop(torch.empty(scan.shape[-2:]), scan.header.recon_size).shape
+        self.scratch = scratch
+        self.images, self.references = scratch.zeros(shape, np.float32), scratch.zeros(shape, np.float32)
+        self.supports = scratch.zeros(shape, np.bool_)
 
     def add(self, image: torch.Tensor, data: SliceData) -> None:
         """image: complex (y, x), not cropped, in units of the scan's scale."""
         assert data.reference is not None  # retrospective: the full k-space is known
-        self.images.append(self._magnitude(image))
-        self.references.append(self._magnitude(data.reference))
-        self.supports.append(centre_crop(data.support, self.scan.header.recon_size).cpu().numpy())
+        self.images[data.index] = self._magnitude(image)
+        self.references[data.index] = self._magnitude(data.reference)
+        self.supports[data.index] = centre_crop(data.support, self.scan.header.recon_size).cpu().numpy()
 
     def _magnitude(self, image: torch.Tensor) -> NDArray[np.float32]:
         return centre_crop(image * self.scan.survey.scale, self.scan.header.recon_size).abs().cpu().numpy()
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        image = np.stack(self.images)
-        scores = {"metrics": _metrics(np.stack(self.references), image, np.stack(self.supports))}
-        if self.scan.read_target and self.scan.target_name == "reconstruction_rss":
-            target = np.stack([self.scan.read_target(index) for index in range(self.scan.slices)])
-            if target.shape == image.shape:
-                scores["metrics_rss"] = _metrics(target, image)
+        scores = {"metrics": _metrics(self.references, self.images, self.supports)}
+        read = self.scan.read_target
+        if read and self.scan.target_name == "reconstruction_rss" and read(0).shape == self.images.shape[1:]:
+            targets = self.scratch.zeros(self.images.shape, np.float32)
+            for index in range(self.scan.slices):
+                targets[index] = read(index)
+            scores["metrics_rss"] = _metrics(targets, self.images)
         return scores
 
 
-def _metrics(target: NDArray, image: NDArray, support: NDArray[np.bool_] | None = None) -> dict[str, float | None]:
+def _metrics(target: Volume, image: Volume, support: Volume | None = None) -> dict[str, float | None]:
     values = {m.__name__: m(target, image, support) for m in (metrics.nmse, metrics.psnr, metrics.ssim)}
     # JSON knows neither NaN nor infinity.
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -180,6 +194,7 @@ def _settings(scan: Scan, sampling: Sampling, job: Job) -> dict[str, Any]:
         "input": {"file": scan.path.name, "sha256": scan.sha256, "volume": scan.volume},
         "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
         "method": {"name": Path(method.name).name, "config": method.config, "checkpoint_sha256": method.sha256},
+        "precision": job.precision,
         "sampling": {"source": sampling.source, "acceleration": sampling.acceleration},
         "options": {key: value.name if isinstance(value, Path) else value for key, value in job.options.items()},
         "versions": {

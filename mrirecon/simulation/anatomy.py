@@ -102,7 +102,7 @@ class Head:
         painted = {Tissue.AIR}
 
         def paint(tissue: Tissue, coverage: Array) -> None:
-            box = _bounding_box(coverage)
+            box = bounding_box(coverage)
             for below in painted:
                 mix[below][box] *= 1 - coverage[box]
             mix[tissue][box] += coverage[box]
@@ -221,18 +221,22 @@ class Head:
         return nodal_distance(folds, pixel, 0.06), np.clip(19 + 6 * reach, 8, 30)
 
     def _paint_trees(self, mix: Array, depth: Array, x: Array, y: Array, z: float, pixel: float) -> None:
-        for tree in self._vessels:
-            for start, end in tree:
-                if not min(start[2], end[2]) - start[3] < z < max(start[2], end[2]) + start[3]:
-                    continue
-                reach = start[3] + pixel
-                near_x = (depth > 0) & (x > min(start[0], end[0]) - reach) & (x < max(start[0], end[0]) + reach)
-                near = near_x & (y > min(start[1], end[1]) - reach) & (y < max(start[1], end[1]) + reach)
-                # Large vessels run on the surface, only thin ones through white matter.
-                room = 1 - mix[Tissue.WHITE, near] if start[3] > 0.6 else 1
-                coverage = room * cover(tube((start, end), x[near], y[near], z), pixel)
-                mix[:, near] *= 1 - coverage
-                mix[Tissue.BLOOD, near] += coverage
+        inside = depth > 0
+        # Rows and columns of the bent grid are nearly straight: whole ones are ruled out first.
+        rows, columns = (y.min(axis=1), y.max(axis=1)), (x.min(axis=0), x.max(axis=0))
+        for start, end in (piece for tree in self._vessels for piece in tree):
+            if not min(start[2], end[2]) - start[3] < z < max(start[2], end[2]) + start[3]:
+                continue
+            reach = start[3] + pixel
+            (x0, x1), (y0, y1) = ((min(start[i], end[i]) - reach, max(start[i], end[i]) + reach) for i in (0, 1))
+            box = _span((rows[1] > y0) & (rows[0] < y1)), _span((columns[1] > x0) & (columns[0] < x1))
+            near_x, near_y, part = x[box], y[box], mix[:, *box]
+            near = inside[box] & (near_x > x0) & (near_x < x1) & (near_y > y0) & (near_y < y1)
+            # Large vessels run on the surface, only thin ones through white matter.
+            room = 1 - part[Tissue.WHITE, near] if start[3] > 0.6 else 1
+            coverage = room * cover(tube((start, end), near_x[near], near_y[near], z), pixel)
+            part[:, near] *= 1 - coverage
+            part[Tissue.BLOOD, near] += coverage
 
 
 @dataclass(frozen=True)
@@ -257,9 +261,15 @@ def _brain_depth(x: Array, y: Array, z: float, pixel: float) -> _Depth:
     return _Depth((1 - radius) / steepness, -slope_x / steepness, -slope_y / steepness, -slope_z / steepness)
 
 
-def _bounding_box(coverage: Array) -> tuple[slice, slice]:
-    rows, columns = (np.flatnonzero(coverage.any(axis=axis)) for axis in (1, 0))
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))
+def bounding_box(coverage: Array) -> tuple[slice, slice]:
+    """The rows and columns (y, x) that hold all of what is not zero."""
+    return _span(np.any(coverage, axis=1)), _span(np.any(coverage, axis=0))
+
+
+def _span(wanted: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is wanted; empty if none is."""
+    found = np.flatnonzero(wanted)
+    return slice(found[0], found[-1] + 1) if len(found) else slice(0)
 
 
 def _to_fissure(y: Array, z: float, margin_mm: float = 0.0) -> Array:

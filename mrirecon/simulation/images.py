@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrirecon.errors import InputError, UsageError
-from mrirecon.physics.fourier import fftc, ifftc
 from mrirecon.simulation.contrast import protocol_of, signal
 from mrirecon.simulation.tissues import Tissue
 
@@ -102,6 +100,10 @@ def crop_to_measured(image: NDArray[np.floating]) -> Array:
     The extent of k-space beyond which its energy vanishes is estimated along each in-plane axis, once for all slices;
     where there is no such edge, the axis stays as it is. Intensities are kept. The image must not be zero everywhere.
     """
+    import torch
+
+    from mrirecon.physics.fourier import fftc, ifftc
+
     kspace = fftc(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)))
     power = kspace.abs().square().numpy()
     power = power.reshape(-1, *power.shape[-2:]).mean(axis=0)

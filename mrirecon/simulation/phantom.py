@@ -1,13 +1,12 @@
 """A numerical head phantom: axial slices of a made-up but anatomical head, in any contrast and matrix."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mrirecon.physics.fourier import fftc, ifftc
-from mrirecon.simulation.anatomy import Head
+from mrirecon.simulation.anatomy import Head, bounding_box
 from mrirecon.simulation.contrast import protocol_of, signal
 from mrirecon.simulation.lesions import place_lesions
 from mrirecon.simulation.tissues import Tissue
@@ -44,7 +43,14 @@ def head_phantom(shape: tuple[int, int], slices: int, contrast: str, seed: int, 
     The head is the same for all contrasts and matrices. lesions: how many MS-like lesions (3 to 12 mm) it has. Raises
     UsageError for an unknown contrast.
     """
-    protocol = protocol_of(contrast)
+    return head_phantoms(shape, slices, (contrast,), seed, lesions)[contrast]
+
+
+def head_phantoms(
+    shape: tuple[int, int], slices: int, contrasts: Sequence[str], seed: int, lesions: int = 0
+) -> dict[str, Phantom]:
+    """The `head_phantom` of each contrast; the anatomy, which takes most of the time, is made once for all."""
+    protocols = {contrast: protocol_of(contrast) for contrast in contrasts}
     spacing = (LEVELS_MM[1] - LEVELS_MM[0]) / slices
     levels = (LEVELS_MM[0] + spacing * (np.arange(slices) + 0.5)).astype(np.float32)
     head = Head(seed)
@@ -52,23 +58,31 @@ def head_phantom(shape: tuple[int, int], slices: int, contrast: str, seed: int, 
     pixel = max(extent / n for extent, n in zip(FIELD_OF_VIEW_MM, shape, strict=True))
     finer = max(2, int(np.ceil(pixel / RENDER_PIXEL_MM)))
     y, x = (((np.arange(finer * n) - finer * n // 2) * pixel / finer).astype(np.float32) for n in shape)
-    images, masks = [], []
+    images: dict[str, list[Array]] = {contrast: [] for contrast in contrasts}
+    masks = []
     for z in levels.tolist():
         fractions = head.fractions(-y, x, z)
         t1_scale, t2_scale = head.parameter_scales(-y, x, z)
-        image = sum(
-            fractions[tissue] * signal(tissue, protocol, t1_scale, t2_scale)
-            for tissue in Tissue
-            if tissue != Tissue.AIR and fractions[tissue].any()
-        )
-        images.append(_crop_kspace(image, shape))
+        boxes = [(tissue, bounding_box(fractions[tissue])) for tissue in Tissue if tissue != Tissue.AIR]
+        for contrast, protocol in protocols.items():
+            image = np.zeros_like(t1_scale)
+            for tissue, box in boxes:
+                image[box] += fractions[tissue][box] * signal(tissue, protocol, t1_scale[box], t2_scale[box])
+            images[contrast].append(_crop_kspace(image, shape))
         masks.append(_crop_kspace(fractions[Tissue.LESION], shape) > 0.5)
-    stack = np.stack(images)
-    return Phantom(stack / np.percentile(stack, 99.9), np.stack(masks), pixel, spacing)
+    stacks = {contrast: np.stack(images[contrast]) for contrast in contrasts}
+    return {
+        contrast: Phantom(stack / np.percentile(stack, 99.9), np.stack(masks), pixel, spacing)
+        for contrast, stack in stacks.items()
+    }
 
 
 def _crop_kspace(image: NDArray[np.floating], shape: tuple[int, int]) -> Array:
     """The image on the coarser grid of `shape`, as a scanner that measures that much of k-space sees it."""
+    import torch
+
+    from mrirecon.physics.fourier import fftc, ifftc
+
     kspace = fftc(torch.from_numpy(image))
     top, left = (n // 2 - m // 2 for n, m in zip(image.shape, shape, strict=True))
     block = kspace[top : top + shape[0], left : left + shape[1]]

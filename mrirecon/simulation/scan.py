@@ -8,11 +8,9 @@ Coil maps S and noise statistics are one for the stack; the background phase φ 
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrirecon.errors import UsageError
-from mrirecon.physics.fourier import fftc, ifftc
 from mrirecon.simulation.coils import coil_maps
 from mrirecon.simulation.noise import coil_noise
 from mrirecon.simulation.phase import smooth_phase
@@ -57,12 +55,20 @@ def object_mean(magnitude: NDArray[np.floating]) -> float:
 
 def root_sum_of_squares(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Magnitude image (..., y, x) of fully sampled k-space (..., coils, y, x)."""
+    import torch
+
+    from mrirecon.physics.fourier import ifftc
+
     return ifftc(torch.from_numpy(kspace)).abs().square().sum(dim=-3).sqrt().numpy()
 
 
 def _simulate(
     images: NDArray[np.float32] | NDArray[np.complex64], coils: int, noise_std: float, rng: np.random.Generator
 ) -> Iterator[NDArray[np.complex64]]:
+    import torch
+
+    from mrirecon.physics.fourier import fftc
+
     slices, *shape = images.shape
     height, width = shape
     maps = coil_maps((height, width), coils, rng)

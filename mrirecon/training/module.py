@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mrirecon.data.batch import Example
 from mrirecon.metrics import nmse, psnr, ssim
+from mrirecon.models.blocks.checkpointing import checkpointing
 from mrirecon.models.sensitivity import LearnedSensitivities
 from mrirecon.physics.measurement import Reconstructor
 from mrirecon.training.losses import l1, mse, ssim_loss, step_weights
@@ -22,6 +23,8 @@ class ReconstructionModule(pl.LightningModule):
     equal ones (uniform). ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1; a model with
     LearnedSensitivities needs 1.
     learning_rate: Adam's, after warmup_steps of linear increase; it then falls as a cosine to 1 % of it at the end.
+    checkpoint: keep no activations inside the time steps or cascades but compute them again in the backward pass, for
+    less memory and more time; the gradients are the same.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class ReconstructionModule(pl.LightningModule):
         ssim_share: float = 0.0,
         learning_rate: float = 5e-4,
         warmup_steps: int = 100,
+        checkpoint: bool = False,
     ):
         super().__init__()
         if isinstance(model, LearnedSensitivities) and ssim_share < 1:
@@ -46,6 +50,7 @@ class ReconstructionModule(pl.LightningModule):
         self.ssim_share = ssim_share
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
+        self.checkpoint = checkpoint
         self.validation_volumes: dict[int, list[tuple[Any, Any]]] = {}
 
     def total_loss(self, estimates: list[Tensor], target: Tensor) -> Tensor:
@@ -62,9 +67,15 @@ class ReconstructionModule(pl.LightningModule):
             total = (1 - self.ssim_share) * total + self.ssim_share * structure
         return torch.as_tensor(total)
 
-    def training_step(self, batch: Example, batch_idx: int) -> Tensor:
+    def loss_of(self, model: Reconstructor, batch: Example) -> Tensor:
+        """The training loss of a model, ours or a copy."""
+        with checkpointing(self.checkpoint):
+            estimates = model(batch.measurement)
         support = _support(batch)
-        loss = self.total_loss([estimate * support for estimate in self.model(batch.measurement)], batch.target)
+        return self.total_loss([estimate * support for estimate in estimates], batch.target)
+
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor:
+        loss = self.loss_of(self.model, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.target))
         return loss
 
@@ -85,7 +96,11 @@ class ReconstructionModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with a linear warm-up and a cosine decay, per optimiser step."""
-        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+        # The loss scaler of float16 would give a fused step gradients that cannot be clipped.
+        fused = self.trainer.precision != "16-mixed"
+        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, fused=fused)
+        # Lightning refuses to clip before any fused step of mixed precision, scaler or not.
+        optimiser._step_supports_amp_scaling = False
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = min(self.warmup_steps, total // 2)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -15,9 +16,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 import mrirecon.models
 from mrirecon.data.datamodule import ReconstructionData
 from mrirecon.errors import CheckpointError, UsageError
+from mrirecon.memory import keep_freed_memory
 from mrirecon.training.callbacks import BestModel, ValidationImages
+from mrirecon.training.memory import MemoryReport
 from mrirecon.training.module import ReconstructionModule
-from mrirecon.weights.checkpoint import load_checkpoint
+from mrirecon.weights.checkpoint import load_checkpoint, take_checkpointing
 
 LOGGER = logging.getLogger("mrirecon")
 
@@ -51,7 +54,7 @@ class TrainingCLI(LightningCLI):
         network = self.config.model.model.as_dict()
         # The model of the last finished epoch, to resume from; BestModel keeps the best one.
         last = ModelCheckpoint(output, filename="last", enable_version_counter=False)
-        callbacks = [BestModel(output / "best.safetensors", network), ValidationImages(), last]
+        callbacks = [BestModel(output / "best.safetensors", network), ValidationImages(), MemoryReport(), last]
         config = self.config_init.trainer
         logger = TensorBoardLogger(output, name="", version="") if config.logger is None else config.logger
         callbacks += config.callbacks or []
@@ -66,6 +69,7 @@ def train(arguments: list[str]) -> Path | None:
     Raises CheckpointError if --init or --ckpt_path do not fit, UsageError if both are given, and SystemExit(2) for a
     wrong configuration.
     """
+    keep_freed_memory()
     try:
         cli = _configured(arguments)
     except ValueError as error:  # a constructor's refusal
@@ -100,7 +104,7 @@ def _configured(arguments: list[str]) -> TrainingCLI:
         ReconstructionModule,
         ReconstructionData,
         subclass_mode_data=True,
-        args=arguments,
+        args=[_of_today(argument) for argument in arguments],
         run=False,
         auto_configure_optimizers=False,
         save_config_callback=SaveConfig,
@@ -109,6 +113,17 @@ def _configured(arguments: list[str]) -> TrainingCLI:
         trainer_defaults={"use_distributed_sampler": False, "gradient_clip_val": 1.0, "num_sanity_val_steps": 0},
         parser_kwargs={"prog": "mrirecon train", "description": DESCRIPTION},
     )
+
+
+def _of_today(argument: str) -> str:
+    """The argument, or if it is an older --config file that tells the network of checkpointing, the text of a new."""
+    path = argument.removeprefix("--config=")
+    if path == argument or "checkpoint_steps" not in (text := Path(path).read_text(encoding="utf-8")):
+        return argument
+    config = yaml.safe_load(text)
+    if take_checkpointing(config["model"]["model"]):
+        config["model"]["checkpoint"] = True
+    return f"--config={yaml.safe_dump(config)}"
 
 
 def _start_from(module: ReconstructionModule, path: Path) -> None:

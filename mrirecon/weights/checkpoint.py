@@ -27,6 +27,8 @@ from mrirecon.physics.measurement import Reconstructor
 MAX_BYTES = 4 * 2**30
 #: Key of the facts, as JSON, in the metadata of a safetensors file and in a Lightning checkpoint.
 FACTS = "mrirecon"
+#: Networks that once had an argument `checkpoint_steps`, of which now the training is told.
+ONCE_TOLD = ("rim.RIM", "rim.IRIM", "cirim.CIRIM", "RIM", "IRIM", "CIRIM")
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,22 @@ def _facts(path: Path, text: object) -> dict[str, Any]:
     try:
         facts = json.loads(text)
         if isinstance(facts["config"], dict) and isinstance(facts["card"], str):
+            take_checkpointing(facts["config"])
             return dict(facts)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise CheckpointError(f"{path}: its config is damaged.")
+
+
+def take_checkpointing(config: dict[str, Any]) -> bool:
+    """Take `checkpoint_steps`, which concerns training alone, out of an older config of a network; was it on?"""
+    arguments = config.get("init_args")
+    if not isinstance(arguments, dict):
+        return False
+    told = str(config.get("class_path")).removeprefix("mrirecon.models.") in ONCE_TOLD
+    asked = told and arguments.pop("checkpoint_steps", False)
+    inside = [take_checkpointing(value) for value in arguments.values() if isinstance(value, dict)]
+    return bool(asked) or any(inside)
 
 
 def _instantiate(config: Mapping[str, Any], path: Path, allow_packages: Sequence[str]) -> object:

@@ -210,3 +210,13 @@ def test_mrd_images_are_no_raw_data(tmp_path):
         file["recon/image_0/attributes"] = np.zeros(1)
     with pytest.raises(InputError, match="holds MRD images, and an image is not raw data"):
         open_scan(tmp_path / "images.h5")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("axes", ["slice,coil,y,x", "coil,slice,y,x", "y,x,coil,slice"])
+def test_npy_is_mapped_in_pieces(tmp_path, kspace, monkeypatch, order, axes):
+    monkeypatch.setattr("mrirecon.acquisition.containers.MAPPED_BYTES", 1000)
+    names = ["slice", "coil", "y", "x"]
+    stored = kspace.transpose([names.index(name) for name in axes.split(",")])
+    np.save(tmp_path / "a.npy", np.asarray(stored, order=order))
+    assert_same(open_scan(tmp_path / "a.npy", axes=axes), kspace)

@@ -1,6 +1,7 @@
 """Networks of ATOMMIC and mridc, from their own weights: outputs, all estimates that are known, and gradients."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,11 @@ def mridc_loss(case: Case, estimates):
 # The gradient of explicit_dc_1c is that of a loss on k-space.
 @pytest.mark.parametrize("case", [name for name in CASES if "explicit_dc_1c" not in name], indirect=True)
 def test_every_gradient_equals_the_peers(case: Case, golden: Path):
-    loss = (atommic_loss if case.peer == "atommic" else mridc_loss)(case, case.model.train()(case.measurement))
+    # In double precision: one pixel on the other side of a kink of |x| moves all gradients by 2e-4.
+    given = {name: value for name, value in vars(case.measurement).items() if value is not None}
+    precise = {name: value.to(torch.complex128) for name, value in given.items() if value.is_complex()}
+    estimates = case.model.train().double()(replace(case.measurement, **precise))
+    loss = (atommic_loss if case.peer == "atommic" else mridc_loss)(case, estimates)
     expected = case.data["loss/l1"] if case.peer == "atommic" else case.data["loss/vector"].sum()
     assert loss.item() == pytest.approx(float(expected), rel=1e-5)
     loss.backward()

@@ -60,7 +60,8 @@ class Golden:
 
 
 def close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    # The U-Nets of lpd_unet_normunet amplify rounding: the file's own answer is 1.1e-5 from that in double precision.
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
 
 
 def agrees(case: Golden) -> None:

@@ -17,12 +17,12 @@ LAYERS = [
     {"conditioning", "simulation", "models", "classical"},
     {"data", "export", "weights"},
     {"training", "reconstruction"},
-    {"evaluation"},
+    {"evaluation", "benchmark"},
     {"cli"},
     {"__main__"},
 ]
 #: Anyone may import these, and they import nothing but each other.
-LEAVES = {"atomic", "errors", "metrics", "__version__"}
+LEAVES = {"__version__", "atomic", "errors", "memory", "metrics", "scratch"}
 #: Not needed to understand a scan; loaded by the function that uses them.
 LAZY = ["sigpy", "matplotlib", "nibabel", "pytorch_lightning", "rich", "scipy.io"]
 #: Not needed to print a help text.

@@ -34,7 +34,7 @@ def every_second_column(shape: tuple[int, int] = (48, 40), acs: int = 16) -> Ten
 
 
 def undersampled(mask: Tensor) -> Sampling:
-    return Sampling(mask=mask[None], source="test", acceleration=2.0, retrospective=True)
+    return Sampling(mask=mask[None].numpy(), source="test", acceleration=2.0, retrospective=True)
 
 
 def test_a_method_sees_nothing_outside_the_mask(make_scan) -> None:

@@ -41,7 +41,7 @@ def test_it_is_the_default_and_beats_the_untrained_methods_on_a_simulated_head()
 @pytest.mark.parametrize("mask", ["equi4", "gauss4"])
 def test_at_4x_it_beats_cg_sense_at_its_best_step_on_a_real_scan_it_never_saw(mask: str, shared: Path):
     scan = open_scan(shared / "data" / "kspace" / "brain_pd_8ch_256x256.mat")
-    stored = torch.from_numpy(np.load(shared / "golden" / "bar_brain_pd.npz")[f"mask_{mask}"])[None]
+    stored = np.load(shared / "golden" / "bar_brain_pd.npz")[f"mask_{mask}"][None]
     sampling = Sampling(stored, "stored", 4.0, retrospective=True)
     network, *descents = scores(
         scan, sampling, [method_by_name("cirim_small").reconstructor, *(CGSense(steps) for steps in range(1, 13))]

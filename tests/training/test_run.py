@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from mrirecon.data.sampler import EpochSampler
 from mrirecon.errors import CheckpointError, UsageError
+from mrirecon.models.rim import RIM
+from mrirecon.training.module import ReconstructionModule
 from mrirecon.training.run import train
 from mrirecon.weights.checkpoint import load_checkpoint
 
@@ -120,3 +124,50 @@ def test_two_processes_train_like_one_with_the_same_global_batch(volume, tmp_pat
     for name, start in weights(started).items():
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
         assert (one[name] - start).abs().max() > 1e-4
+
+
+def older(tmp_path, told) -> Path:
+    """A config file as they were when checkpointing was an argument of the network."""
+    config = yaml.safe_load(CONFIG.read_text())
+    config["model"]["model"]["init_args"]["checkpoint_steps"] = told
+    (tmp_path / "older.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path / "older.yaml"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_older_configs_still_say_whether_to_checkpoint(volume, tmp_path, told):
+    _, _, *rest = arguments(volume, tmp_path / "run", "--trainer.max_epochs=1")
+    train([f"--config={older(tmp_path, told)}", *rest])
+    model = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
+    assert model["checkpoint"] is told
+    assert "checkpoint_steps" not in model["model"]["init_args"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_every_precision_trains_with_clipped_gradients(volume, tmp_path, precision):
+    more = [f"--trainer.precision={precision}", "--trainer.max_epochs=1", "--model.checkpoint=true"]
+    best = train(arguments(volume, tmp_path, *more))
+    assert all(tensor.isfinite().all() and tensor.dtype == torch.float32 for tensor in weights(best).values())
+    (group,) = torch.load(tmp_path / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert group["fused"] is True
+
+
+def test_with_a_loss_scaler_the_optimiser_is_not_fused(monkeypatch):
+    # On a CPU Lightning makes bf16-mixed of 16-mixed.
+    trainer = SimpleNamespace(precision="16-mixed", estimated_stepping_batches=10)
+    monkeypatch.setattr(ReconstructionModule, "trainer", trainer)
+    optimiser = ReconstructionModule(RIM(channels=4, time_steps=1)).configure_optimizers()["optimizer"]
+    assert optimiser.defaults["fused"] is False
+
+
+def test_a_fused_step_is_the_plain_one():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(1000, generator=generator)
+    plain, fused = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    optimisers = [torch.optim.Adam([plain], lr=1e-2), torch.optim.Adam([fused], lr=1e-2, fused=True)]
+    for _ in range(5):
+        gradient = torch.randn(1000, generator=generator)
+        for parameter, optimiser in zip((plain, fused), optimisers, strict=True):
+            parameter.grad = gradient.clone()
+            optimiser.step()
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)

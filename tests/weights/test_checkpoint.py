@@ -42,6 +42,13 @@ def test_a_saved_model_comes_back_whole(saved):
         assert torch.equal(weight, loaded_weight)
 
 
+def test_networks_that_were_told_of_checkpointing_still_load(saved, tmp_path):
+    model, _ = saved
+    told = {**CONFIG, "init_args": {**CONFIG["init_args"], "checkpoint_steps": True}}
+    loaded = load_checkpoint(rewritten(tmp_path / "older.safetensors", told, model.state_dict()))
+    assert loaded.config == CONFIG
+
+
 def test_lightning_checkpoints_load_as_well(saved, tmp_path):
     model, _ = saved
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}

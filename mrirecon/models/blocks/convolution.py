@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Up to so many outputs a convolution is faster as a matrix product over channels and a sum of shifted images.
+FEW_OUTPUTS = 4
+
 
 class ReplicateConv2d(nn.Module):
     """Same-size 2D convolution with replication padding: real (batch, in, y, x) → (batch, out, y, x).
@@ -23,9 +26,38 @@ class ReplicateConv2d(nn.Module):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) <= FEW_OUTPUTS:
+            return self._by_taps(x)
+        return F.conv2d(self._pad(x), self.weight, self.bias, dilation=self.dilation)
+
+    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """The rows from `start` to `stop` of `forward(x)`."""
+        halo = self.padding[-1]
+        first, last = max(0, start - halo), min(x.shape[-2], stop + halo)
+        left, right, _, _ = self.padding
+        padding = [left, right, first - (start - halo), stop + halo - last]
+        return F.conv2d(self._pad(x[:, :, first:last], padding), self.weight, self.bias, dilation=self.dilation)
+
+    def _pad(self, x: Tensor, padding: list[int] | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            padded = F.pad(x, self.padding, mode="replicate")
-        return F.conv2d(padded, self.weight, self.bias, dilation=self.dilation)
+            return F.pad(x, padding or self.padding, mode="replicate")
+
+    def _by_taps(self, x: Tensor) -> Tensor:
+        """Each tap of the kernel is applied to the whole image, then the products are shifted and summed, in float32.
+
+        Two outputs would leave most of a convolution's vector registers empty.
+        """
+        outputs, inputs, kernel, _ = self.weight.shape
+        batch, _, height, width = x.shape
+        matrix = self.weight.permute(2, 3, 0, 1).reshape(-1, inputs)
+        products = matrix @ x.movedim(1, -1).reshape(-1, inputs).T
+        taps = self._pad(products.view(-1, batch, height, width)).unflatten(0, (-1, outputs))
+        total = taps.new_zeros(outputs, batch, height, width, dtype=torch.promote_types(taps.dtype, torch.float32))
+        for number, tap in enumerate(taps):
+            down, right = (self.dilation * shift for shift in divmod(number, kernel))
+            total += tap[..., down : down + height, right : right + width]
+        total = total.transpose(0, 1)
+        return total if self.bias is None else total + self.bias[:, None, None]
 
 
 class ConvStack(nn.Sequential):

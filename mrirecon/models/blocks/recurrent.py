@@ -4,15 +4,33 @@
 `hand_on(n)` sets the weights of the first n channels so that h' = i there (nearly so where a tanh lies between).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from mrirecon.models.blocks.convolution import ReplicateConv2d
+
 Unit = Literal["gru", "mgu", "indrnn"]
 
 #: Bias of a gate that is to stay shut: σ(−5) = 0.007.
 SHUT = -5.0
+#: The most that one strip of rows takes in `recurrent_layer`: 64 features of 256 × 256 in single precision.
+STRIP_BYTES = 2**24
+_STRIP_BYTES = ContextVar("strip_bytes", default=STRIP_BYTES)
+
+
+@contextmanager
+def strips_of(size: int) -> Iterator[None]:
+    """Within this context, strips of rows take at most `size` bytes, so that little images stand for large ones."""
+    token = _STRIP_BYTES.set(size)
+    try:
+        yield
+    finally:
+        _STRIP_BYTES.reset(token)
 
 
 class ConvGRU(nn.Module):
@@ -77,19 +95,47 @@ class ConvIndRNN(nn.Module):
         nn.init.zeros_(self.w.bias)  # type: ignore[arg-type]
 
     def forward(self, i: Tensor, h: Tensor) -> Tensor:
-        w = self.w(i)
-        return torch.addcmul(w, self.u.to(w.dtype)[:, None, None], h.to(w.dtype)).relu_()
+        w: Tensor = self.w(i)
+        return relu_(w.addcmul_(self.u.to(w.dtype)[:, None, None], h.to(w.dtype)))
 
     def hand_on(self, n: int) -> None:
         nn.init.zeros_(self.u.detach()[:n])
         identity_(self.w.weight, self.w.bias, n)
 
 
-CELLS: dict[str, type[ConvGRU] | type[ConvMGU] | type[ConvIndRNN]] = {
+Cell = ConvGRU | ConvMGU | ConvIndRNN
+
+CELLS: dict[str, type[Cell]] = {
     "gru": ConvGRU,
     "mgu": ConvMGU,
     "indrnn": ConvIndRNN,
 }
+
+
+def recurrent_layer(convolution: ReplicateConv2d, cell: Cell, x: Tensor, h: Tensor) -> Tensor:
+    """The new state h' = cell(ReLU(convolution(x)), h), real (batch, channels, y, x).
+
+    Without gradients, large images are done in strips of rows, with the rows that the convolution needs around them:
+    the result is the same, but only one strip of what lies between x and h' is in memory, and `h` is overwritten.
+    """
+    height = x.shape[-2]
+    rows = max(1, _STRIP_BYTES.get() * height // h.nbytes)
+    if rows >= height or torch.is_grad_enabled() or cell.w.kernel_size != (1, 1):
+        state: Tensor = cell(relu_(convolution(x)), h)
+        return state
+    for start in range(0, height, rows):
+        strip = h[..., start : start + rows, :]
+        strip.copy_(cell(relu_(convolution.rows(x, start, min(start + rows, height))), strip))
+    return h
+
+
+def relu_(x: Tensor) -> Tensor:
+    """ReLU in place."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled():
+        # As whole numbers: a negative one is negative there too, and this is four times as fast.
+        x.view(torch.int16).clamp_min_(0)
+        return x
+    return x.relu_()
 
 
 def identity_(weight: Tensor, bias: Tensor | None, n: int) -> None:

@@ -1,35 +1,33 @@
 """The U-Net of fastMRI (arXiv 1811.08839; Ronneberger et al. 2015), and its normalised form for images of any size."""
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE = 0.2
+from mrirecon.models.blocks.normalisation import SLOPE, NormLeakyReLU
 
 
 class ConvBlock(nn.Sequential):
     """Twice: convolution 3×3 without bias, instance norm, LeakyReLU 0.2."""
 
     def __init__(self, inputs: int, outputs: int):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(outputs),
-            nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(outputs),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        )
+        # The numbers name the weights in checkpoints, where norm and LeakyReLU once had one each.
+        layers = {
+            "0": nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            "1": NormLeakyReLU(),
+            "3": nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            "4": NormLeakyReLU(),
+        }
+        super().__init__(OrderedDict(layers))
 
 
 class UpBlock(nn.Sequential):
     """Transposed convolution 2×2 that doubles the size, instance norm, LeakyReLU 0.2."""
 
     def __init__(self, inputs: int, outputs: int):
-        super().__init__(
-            nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False),
-            nn.InstanceNorm2d(outputs),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        )
+        super().__init__(nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False), NormLeakyReLU())
 
 
 class UNetBlock(nn.Module):

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes an environment of its own with fastMRI's package, beside which mrirecon is measured:
+#
+#     scripts/benchmark_peers.sh [FOLDER]                     (default: .venv-peers in the project's root)
+#     mrirecon benchmark --peers FOLDER/bin/python
+#
+# Any pip setting applies. For the smaller CPU build of torch on Linux:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu scripts/benchmark_peers.sh
+# PYTHON names the Python to make it with (default: python3). Nothing of it is used by mrirecon itself.
+set -euo pipefail
+
+folder=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../.venv-peers}")
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ -x $folder/bin/python ]] && "$folder/bin/python" -I -c 'import fastmri.models, fastmri.data' 2>/dev/null; then
+    echo "benchmark_peers: $folder has fastMRI already." >&2
+else
+    echo "benchmark_peers: installing fastMRI into $folder; this takes some minutes." >&2
+    "${PYTHON:-python3}" -m venv --clear "$folder"
+    # The same versions as mrirecon's, so that the programs differ and not the libraries below them.
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt fastmri==0.3.0
+fi
+"$folder/bin/python" -I -c 'import fastmri, torch; print("fastMRI with torch", torch.__version__)'
+echo "mrirecon benchmark --peers $folder/bin/python"
