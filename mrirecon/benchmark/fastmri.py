@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,14 @@ def _side_by_side(
     network = load_foreign("fastmri", read_foreign(folder / "weights.pt").state_dict).to(settings.device)
     theirs = f"{name}, inference {{}}: fastMRI fp32".format
 
-    def infer(precision: str) -> Tensor:
-        with torch.inference_mode(), autocast(precision, settings.device):
-            return network.eval()(measurement)[-1]
+    images: dict[str, Tensor] = {}
 
+    def infer(precision: str) -> None:
+        with torch.inference_mode(), autocast(precision, settings.device):
+            images[precision] = network.eval()(measurement)[-1]
+
+    settings.say(f"{name}, memory")  # first, because it warms up what is then too slow to be repeated
+    ours, other = peak_bytes(lambda: infer("fp32")), peer.call("tensors")
     methods: dict[str, Callable[[], object]] = {
         "fp32": lambda: infer("fp32"),
         "bf16": lambda: infer("bf16"),
@@ -70,13 +75,11 @@ def _side_by_side(
     }
     turns = take_turns(methods, settings)
     for precision in ("fp32", "bf16"):
-        note = _difference(infer(precision), folder / "image.npy")
+        note = _difference(images.get(precision), folder / "image.npy")
         named = {f"{name}, inference {precision}": turns[precision], theirs(precision): turns["fastMRI"]}
         yield from rows("fastmri", named, notes={f"{name}, inference {precision}": note})
     if not large and not settings.quick:
         yield from _training(name, network, peer, measurement, settings)
-    settings.say(f"{name}, memory")
-    ours, other = peak_bytes(lambda: infer("fp32")), peer.call("tensors")
     yield Row("fastmri", f"{name}, tensors", "B", (ours,))
     yield Row("fastmri", f"{name}, tensors: fastMRI", "B", (other,), ratio=other / ours)
 
@@ -100,15 +103,15 @@ def _training(
         "bf16": lambda: step("bf16"),
         "fastMRI": lambda: peer.call("train"),
     }
-    turns = take_turns(methods, settings)
+    turns = take_turns(methods, replace(settings, rounds=min(settings.rounds, 2)))
     for precision in ("fp32", "bf16"):
         named = f"{name}, training step {precision}"
         yield from rows("fastmri", {named: turns[precision], f"{named}: fastMRI fp32": turns["fastMRI"]})
 
 
-def _difference(image: Tensor, path: Path) -> str:
+def _difference(image: Tensor | None, path: Path) -> str:
     """The largest difference to the peer's image, as a share of its largest value."""
-    if not path.exists():
+    if image is None or not path.exists():
         return ""
     theirs = np.load(path)
     difference = np.abs(image.real.float().cpu().numpy() - theirs).max() / np.abs(theirs).max()

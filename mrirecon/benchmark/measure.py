@@ -16,9 +16,13 @@ Unit = Literal["s", "B", "1/s", "FLOP/s", "B/s", "dB", "×"]
 
 #: What a turn lasts at least, in seconds: shorter calls are repeated.
 TURN_S = 0.05
-LEAST_ROUNDS, QUICK_ROUNDS = 3, 2
+#: Shorter first calls do not count, and are made once more before the first round.
+WARM_S = 1.0
+LEAST_ROUNDS = 2
 #: After as many seconds, no more than the least number of rounds is done.
-PATIENCE_S, QUICK_PATIENCE_S = 25.0, 1.0
+PATIENCE_S, QUICK_PATIENCE_S = 20.0, 1.0
+#: If the first call of a method takes as long, the first calls of all are the only round.
+SLOW_S = 10.0
 
 STANDARD = (12, 256, 256)
 #: A slice of fastMRI's knee scans: coils, rows, columns.
@@ -105,27 +109,30 @@ class Turns:
 def take_turns(methods: Mapping[str, Callable[[], object]], settings: Settings) -> dict[str, Turns]:
     """Time the methods one after the other in every round, so that the machine's drift meets all alike.
 
-    Each is called once before. A method that raises costs only its own row. Waits for the GPU at the end of each turn.
+    Each is called once before, which counts only where calls are so long that warming up does not matter. A method that
+    raises then costs only its own row. Waits for the GPU at the end of each turn.
     """
-    calls, failures = {}, {}
+    first, failures = {}, {}
+    start = time.perf_counter()
     for name, method in methods.items():
         settings.say(name)
         try:
-            first = _timed(method, 1, settings.device)
-            if first < TURN_S:  # the first call may have made plans and buffers
-                first = _timed(method, 1, settings.device)
+            first[name] = _timed(method, 1, settings.device)
+            if first[name] < WARM_S:  # the first call may have made plans and buffers
+                first[name] = _timed(method, 1, settings.device)
         except Exception as error:  # whatever a peer, or a lack of memory, throws
             failures[name] = Turns(failure=reason(error))
-        else:
-            calls[name] = max(1, min(100, math.ceil(TURN_S / first)))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+            first.pop(name, None)
+    if max(first.values(), default=0) > SLOW_S:
+        return {name: failures.get(name) or Turns((first[name],)) for name in methods}
+    seconds: dict[str, list[float]] = {name: [] for name in first}
     least, patience = (1, QUICK_PATIENCE_S) if settings.quick else (LEAST_ROUNDS, PATIENCE_S)
-    start = time.perf_counter()
     for done in range(settings.rounds):
         if done >= least and time.perf_counter() - start > patience:
             break
-        for name, count in calls.items():
+        for name, taken in first.items():
             settings.say(f"{name}, round {done + 1}")
+            count = max(1, min(100, math.ceil(TURN_S / taken)))
             seconds[name].append(_timed(methods[name], count, settings.device) / count)
     return {name: failures.get(name) or Turns(tuple(seconds[name])) for name in methods}
 

@@ -54,16 +54,23 @@ class Result:
     targets: dict[str, tuple[str, bool | None]]
 
 
-def run(sections: Sequence[str], settings: Settings, show: Callable[[str, Result], None]) -> Result:
-    """Measure the sections. `show` gets the name and the rows of each as soon as it is done."""
+def run(
+    sections: Sequence[str],
+    settings: Settings,
+    show: Callable[[str, Result], None],
+    begin: Callable[[str], None] = lambda name: None,
+) -> Result:
+    """Measure the sections. `begin` gets the name of each, `show` its rows too once it is done or interrupted."""
     result = Result(facts(settings), datetime.now(UTC).isoformat(timespec="seconds"), settings.size, [], {})
     for name in sections:
-        settings.say(name)
-        for row in _rows(name, settings):
-            result.rows.append(row)
-            if target := target_of(row, settings):
-                result.targets[row.key] = target.text, target.met(row)
-        show(name, result)
+        begin(name)
+        try:
+            for row in _rows(name, settings):
+                result.rows.append(row)
+                if target := target_of(row, settings):
+                    result.targets[row.key] = target.text, target.met(row)
+        finally:
+            show(name, result)
     return result
 
 

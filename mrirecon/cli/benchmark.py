@@ -1,6 +1,7 @@
 """`mrirecon benchmark`: speed and memory on this machine, beside the hardware's floor and other programs."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +38,12 @@ def run(argv: list[str]) -> int:
     sections = _sections(options.only)
     old = load(options.compare) if options.compare else None
     for path in (options.json, options.markdown):
+        if path and path.is_dir():
+            raise UsageError(f"{path}: is a folder; give a file name.")
         if path:
             check_writable(path)
     console = _console()
-    with _progress() as say:
+    with _progress() as (begin, say):
         settings = _settings(options, say)
 
         def show(name: str, result: Result) -> None:
@@ -49,7 +52,7 @@ def run(argv: list[str]) -> int:
             console.print()
             console.print(table(name, result))
 
-        result = measure(sections, settings, show)
+        result = measure(sections, settings, show, begin)
     console.print()
     console.print(summary(result), highlight=False, markup=False)
     if old:
@@ -173,9 +176,13 @@ def _console() -> "Console":
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """A line on a terminal's stderr that says what is being measured; nothing elsewhere."""
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """What tells stderr that a section begins, and what is being measured in it: the latter on a terminal only."""
     from rich.console import Console
 
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        if console.is_terminal:
+            yield status.update, status.update
+        else:
+            yield lambda name: print(f"measuring {name} …", file=sys.stderr, flush=True), lambda text: None

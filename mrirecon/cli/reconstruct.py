@@ -248,7 +248,7 @@ def _block(scan: Scan, job: "Job", budget: int | None) -> int:
 
 def _volume(scan: Scan, outputs: Outputs, job: "Job", mask: SamplingMask | None, options: Namespace) -> dict[str, Any]:
     """Reconstruct one volume; returns what is printed of it."""
-    from mrirecon.reconstruction.volume import conditioning_steps, reconstruct_volume
+    from mrirecon.reconstruction.volume import conditioning_steps, reconstruct_volume, weight_in_data_units
 
     start = time.perf_counter()
     sampling = _sampling(scan, mask, options)
@@ -259,6 +259,7 @@ def _volume(scan: Scan, outputs: Outputs, job: "Job", mask: SamplingMask | None,
         "preview": str(outputs.png) if outputs.png else None,
         "volume": scan.volume,
         "method": job.method.name,
+        **weight_in_data_units(scan, job.method),
         "device": str(job.device),
         "precision": job.precision,
         "slices": scan.slices,
@@ -330,6 +331,8 @@ def _outcome(result: dict[str, Any]) -> list[str]:
         f"({seconds / slices:.2f} s per slice)",
         f"sampling  {result['sampling']}; achieved acceleration {result['acceleration']:.2f}",
     ]
+    if "weight_in_data_units" in result:
+        lines.append(f"weight    {result['weight_in_data_units']:.4g} in units of the data")
     for name, against in (
         ("metrics", "the fully sampled image with the same coil maps, inside their support"),
         ("metrics_rss", "the file's reconstruction_rss"),

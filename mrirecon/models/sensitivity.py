@@ -17,6 +17,10 @@ from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
 
 
+#: Images of coils that pass through the network at a time, without gradients: two of 256 × 256.
+TOGETHER_BYTES = 2**20
+
+
 class SensitivityNetwork(nn.Module):
     """From a Measurement to maps S: complex (batch, coils, y, x), Σ|S|² = 1 at every pixel, 0 in empty slices.
 
@@ -33,7 +37,10 @@ class SensitivityNetwork(nn.Module):
         known = measurement.calibration
         acs = measurement.kspace * (central_block(measurement) if known is None else known)
         coils = acs.shape[:2]
-        maps = self.network(to_channels(ifftc(acs).flatten(0, 1))).unflatten(0, coils)
+        images = to_channels(ifftc(acs).flatten(0, 1))
+        # U sees every coil by itself: without gradients, features of all coils need not be in memory at once.
+        size = len(images) if torch.is_grad_enabled() else max(1, TOGETHER_BYTES // images[0].nbytes)
+        maps = torch.cat([self.network(some) for some in images.split(size)]).unflatten(0, coils)
         # U answers in the units of its input, so a coil's map vanishes with its signal. Only at exactly zero U would
         # put its bias there, and a coil that carries no data would take its share of the others' maps.
         alive = (acs != 0).flatten(2).any(dim=2)

@@ -2,7 +2,8 @@
 
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mrirecon.acquisition.scan import Scan
 from mrirecon.errors import ResourceError
 from mrirecon.memory import peak_bytes
 from mrirecon.models.blocks.recurrent import STRIP_BYTES, strips_of
+from mrirecon.physics import sense
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.reconstruction.pipeline import Block, reconstruct_block
@@ -22,9 +24,9 @@ from mrirecon.reconstruction.volume import Job
 TRIAL_SIDES = 64, 80
 #: What is loaded at first use is not to be counted.
 WARM_UP_SIDE = 32
-#: What libraries load late, scratch space within operations, and gaps between what the allocator hands out.
-LATE_BYTES = 64 << 20
-GAPS = 1.1
+#: What libraries load late, scratch space within operations, and gaps between what the allocator hands out: measured.
+LATE_BYTES = 80 << 20
+GAPS = 1.25
 #: Copies of a slice while it is put together from a volume on the disk, and of a partition while it is transformed.
 HYBRID_COPIES = 3
 #: A CPU is busy with one slice. On a GPU more than these were not tried.
@@ -100,11 +102,23 @@ def slice_bytes(scan: Scan, method: Reconstructor, precision: Precision, device:
     _trial(coils, WARM_UP_SIDE, method, precision, device)
     trials = []
     for side in TRIAL_SIDES:
-        with strips_of(STRIP_BYTES * side**2 // pixels):  # as many as in the slice
+        with _parts_of(side**2 / pixels):
             trials.append(_trial(coils, side, method, precision, device))
     maps, reconstruction = (_extrapolated(trial, pixels) for trial in zip(*trials, strict=True))
     # The full and the sampled k-space lie beside the maps' estimation, the sampled one and the maps beside the method.
     return max(_reading_bytes(scan) + kspace, 2 * kspace + maps, 2 * kspace + reconstruction)
+
+
+@contextmanager
+def _parts_of(share: float) -> Iterator[None]:
+    """Strips of rows and groups of coils of that share of their usual bytes, so as many as in the slice itself."""
+    usual = sense.GROUP_BYTES
+    sense.GROUP_BYTES = int(usual * share)
+    try:
+        with strips_of(int(STRIP_BYTES * share)):
+            yield
+    finally:
+        sense.GROUP_BYTES = usual
 
 
 def _trial(coils: int, side: int, method: Reconstructor, precision: Precision, device: torch.device) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class SliceData:
     """One slice, ready for a method, in units of the scan's scale (k-space divided by `scan.survey.scale`).
 
     measurement: batch of 1 on the device, with sensitivities; k-space is zero where not sampled.
-    reference: complex (y, x), Σ conj(S) F^-1 y of the full k-space with the same maps; None where it is not known.
+    reference: complex (y, x), Σ conj(S) F^-1 y of the full k-space with the same maps, where we undersampled, or None.
     support: bool (y, x), where the maps are not zero.
     """
 
@@ -110,8 +110,7 @@ def _measure(
 
     mask = torch.from_numpy(sampling.mask[[index % len(sampling.mask) for index in indices]]).to(device)[:, None]
     full = read(scan.kspace)
-    known = sampling.retrospective or not scan.prospective
-    sampled = full * mask if known else full.mul_(mask)
+    sampled = full * mask if sampling.retrospective else full.mul_(mask)
     if read_maps:
         maps = torch.stack([read_maps(index) for index in indices]).to(device)
         maps[~sampled.flatten(1).any(dim=1)] = 0
@@ -125,7 +124,7 @@ def _measure(
     return Block(
         first=indices[0],
         measurement=Measurement(kspace=sampled, mask=mask, sensitivities=maps, noise_std=noise_std),
-        reference=_combined(full, maps) if known else None,
+        reference=_combined(full, maps) if sampling.retrospective else None,
         support=(maps != 0).any(dim=1),
     )
 

@@ -4,15 +4,22 @@ from typing import Literal
 
 import torch
 
+from mrirecon.models.cirim import CIRIM
+from mrirecon.models.rim import RIM
 from mrirecon.physics.measurement import Reconstructor
 from mrirecon.reconstruction.methods import CLASSICAL
 
 Precision = Literal["fp32", "bf16"]
 
 
+#: Networks that only add updates to an image in single precision. In images of three real scans at 3× to 8×, bf16 moved
+#: the shipped one's PSNR by at most 0.006 dB and its SSIM by 0.0001. For others nothing of the kind was measured.
+SAFE_IN_BF16 = (RIM, CIRIM)
+
+
 def fast_precision(method: Reconstructor, device: torch.device) -> Precision:
-    """The precision of a method where nobody asks for one: bf16 for a network on a device that is made for it."""
-    return "bf16" if _is_network(method) and _has_bf16_units(device) else "fp32"
+    """The precision where nobody asks for one: bf16 for a network that it does not harm, on a device made for it."""
+    return "bf16" if isinstance(method, SAFE_IN_BF16) and _has_bf16_units(device) else "fp32"
 
 
 def chosen_precision(asked: Literal["auto"] | Precision, method: Reconstructor, device: torch.device) -> Precision:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mrirecon import __version__, metrics
 from mrirecon.acquisition.sampling import Sampling
 from mrirecon.acquisition.scan import Scan, Step
+from mrirecon.classical.compressed_sensing import CompressedSensing
+from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.conditioning.hybrid import delivered
 from mrirecon.conditioning.partial_fourier import PartialFourier, complete, fraction_text
 from mrirecon.errors import RejectedError, UsageError
@@ -194,6 +196,7 @@ def _settings(scan: Scan, sampling: Sampling, job: Job) -> dict[str, Any]:
         "input": {"file": scan.path.name, "sha256": scan.sha256, "volume": scan.volume},
         "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
         "method": {"name": Path(method.name).name, "config": method.config, "checkpoint_sha256": method.sha256},
+        **weight_in_data_units(scan, method),
         "precision": job.precision,
         "sampling": {"source": sampling.source, "acceleration": sampling.acceleration},
         "options": {key: value.name if isinstance(value, Path) else value for key, value in job.options.items()},
@@ -204,6 +207,14 @@ def _settings(scan: Scan, sampling: Sampling, job: Job) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def weight_in_data_units(scan: Scan, method: Method) -> dict[str, float]:
+    """The weight of compressed sensing's regularisation as it applies to k-space as read; nothing for other methods."""
+    reconstructor = method.reconstructor
+    if not isinstance(reconstructor, CompressedSensing | SigpyCompressedSensing):
+        return {}
+    return {"weight_in_data_units": reconstructor.weight * scan.survey.scale}
 
 
 def conditioning_steps(scan: Scan, partial_fourier: PartialFourier) -> list[Step]:

@@ -34,8 +34,8 @@ class MemoryReport(pl.Callback):
         with trainer.precision_plugin.forward_context():
             needed = step_bytes(pl_module, (data.batch_size, coils, height, width))
         has = device_bytes(pl_module.device)
-        size = f"{data.batch_size} × {coils} coils × {height} × {width}"
-        text = f"a training step takes up to {needed / 1e9:.2g} GB for {size}; there are {has / 1e9:.3g} GB"
+        size = f"a batch of {data.batch_size} × {coils} coils × {height} × {width}"
+        text = f"memory: a training step takes up to {needed / 1e9:.2g} GB for {size}; there are {has / 1e9:.3g} GB"
         if needed > has:
             cures = [] if pl_module.checkpoint else ["--model.checkpoint true"]
             cures += ["a smaller --data.batch_size"] if data.batch_size > 1 else []

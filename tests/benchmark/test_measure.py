@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mrirecon.benchmark import networks
+from mrirecon.benchmark import measure, networks
 from mrirecon.benchmark.classical import Quality
 from mrirecon.benchmark.measure import Row, Settings, Turns, ratio, rows, take_turns
 from mrirecon.benchmark.networks import Training, convolution_flops, count_flops
@@ -71,6 +71,16 @@ def test_methods_take_turns(tiny: Settings) -> None:
     changes = "".join(name for name, before in zip(order, ["", *order], strict=False) if name != before)
     assert changes == "abababab"[: len(changes)]
     assert len(changes) >= 8
+
+
+def test_slow_methods_are_neither_warmed_up_nor_repeated(monkeypatch: pytest.MonkeyPatch, tiny: Settings) -> None:
+    for name in ("WARM_S", "SLOW_S"):
+        monkeypatch.setattr(measure, name, 0)
+    order: list[str] = []
+    methods = {name: lambda name=name: order.append(name) for name in "ab"}
+    turns = take_turns(methods, replace(tiny, rounds=5, quick=False))
+    assert order == ["a", "b"]
+    assert all(len(taken.seconds) == 1 for taken in turns.values())
 
 
 def test_a_method_that_fails_costs_only_its_row(tiny: Settings) -> None:

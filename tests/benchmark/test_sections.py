@@ -68,6 +68,18 @@ def test_a_section_that_breaks_off_costs_no_other(monkeypatch: pytest.MonkeyPatc
     assert measured.rows[1].note == "broke off: RuntimeError: out of paper"
 
 
+def test_an_interrupted_section_shows_what_it_has(monkeypatch: pytest.MonkeyPatch, tiny: Settings) -> None:
+    def interrupted(settings: Settings):
+        yield row("espirit", "maps", 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(SECTIONS, "espirit", ("Maps", interrupted))
+    shown: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(["espirit"], tiny, lambda name, result: shown.extend(r.name for r in result.rows))
+    assert shown == ["maps"]
+
+
 PROGRAM = """
 import json, sys
 print(json.dumps("ready"), flush=True)

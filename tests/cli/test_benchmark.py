@@ -16,7 +16,8 @@ def test_a_run_from_the_command_line(tmp_path: Path, capsys) -> None:
     tiny = ["--quick", "--rounds", "1", "--coils", "2", "--matrix", "32", "--threads", "1", "--device", "cpu"]
     assert main(["benchmark", "--only", "espirit,cs,fastmri", *tiny, "--json", str(old)]) == 0
     assert main(["benchmark", "--only", "espirit", *tiny, "--compare", str(old), "--markdown", str(new)]) == 0
-    text = capsys.readouterr().out
+    text, progress = capsys.readouterr()
+    assert progress.splitlines()[:3] == ["measuring espirit …", "measuring cs …", "measuring fastmri …"]
     assert "Compressed sensing" in text
     assert "name an environment" in " ".join(text.split())
     assert "beside the run of" in text
@@ -50,6 +51,7 @@ def test_wrong_options_are_explained(arguments: list[str], said: str, capsys) ->
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert main(["benchmark", "--json", str(tmp_path / "file" / "r.json")]) == 8
+    assert main(["benchmark", "--markdown", str(tmp_path)]) == 2
 
 
 def test_sections_have_names_that_targets_use() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -58,6 +59,7 @@ def peak_mb(*arguments: object) -> float:
     return int(done.stderr.split()[-1]) / 1000 * 1.024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_a_3d_scan_stays_within_the_budget(tmp_path: Path) -> None:
     scan = write_slab(tmp_path / "slab.h5", SHAPE)
@@ -136,6 +138,19 @@ def test_an_unknown_precision_is_refused(tmp_path: Path, capsys) -> None:
     assert "fp8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["cs", "cs-sigpy"])
+def test_the_weight_is_told_in_units_of_the_data(tmp_path: Path, capsys, method: str) -> None:
+    scan, out = write_slab(tmp_path / "slab.h5"), tmp_path / "out.h5"
+    assert reconstruct(scan, *AXES, "-o", out, "--method", method, "--json") == 0
+    with h5py.File(out) as file:
+        provenance, scale = json.loads(file.attrs["provenance"]), float(file.attrs["scale"])
+    told = json.loads(capsys.readouterr().out)["weight_in_data_units"]
+    assert told == provenance["weight_in_data_units"] == pytest.approx(0.005 * scale)
+    if method == "cs":
+        assert reconstruct(scan, *AXES, "-o", out, "--method", method) == 0
+        assert f"{told:.4g} in units of the data" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("asked", "method", "used"), [("bf16", "cirim_small", "bf16"), ("bf16", "cg-sense", "fp32")])
 def test_the_precision_is_on_record(tmp_path: Path, capsys, asked: str, method: str, used: str) -> None:
     scan, out = write_slab(tmp_path / "slab.h5"), tmp_path / "out.h5"
@@ -146,20 +161,29 @@ def test_the_precision_is_on_record(tmp_path: Path, capsys, asked: str, method: 
         assert json.loads(file.attrs["provenance"])["precision"] == used
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_scratch(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_leaves_no_scratch(tmp_path: Path, number: signal.Signals, code: int) -> None:
     scan = write_slab(tmp_path / "slab.h5", (96, 8, 96, 96))
     out = tmp_path / "results"
     out.mkdir()
     options = ["--method", "cs", "--memory", "450MB", "--threads", "1"]
     command = [sys.executable, "-m", "mrirecon", "reconstruct", str(scan), *AXES, "-o", str(out / "o.h5"), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A shell that starts the tests in the background lets its children ignore SIGINT.
+    listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=listen)
     limit = time.monotonic() + 60
     while not list(out.iterdir()) and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
     assert process.poll() is None
     process.send_signal(number)
-    process.wait(timeout=30)
+    assert process.wait(timeout=60) == code
     left = [path.name for path in out.iterdir()]
     # A killed process cannot take its half-written output away; the scratch has no name.
     assert left == [] if number != signal.SIGKILL else all(name.startswith(".o-") for name in left)

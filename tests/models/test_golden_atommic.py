@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrirecon.models.blocks.recurrent import strips_of
 from mrirecon.models.importers import translate
 from mrirecon.physics.fourier import fftc
 from mrirecon.physics.measurement import Measurement
@@ -84,6 +85,18 @@ def test_every_estimate_equals_the_peers(case: Case):
     torch.testing.assert_close(estimates[-1], final, rtol=0, atol=1e-5)
     if steps is not None:
         torch.testing.assert_close(torch.stack(estimates), steps, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_with_every_fast_path_the_answer_is_the_peers(case: Case):
+    """Channels-last weights, and layers in strips of a few rows."""
+    final = case.complex("out/final")
+    if final.ndim == 4:
+        final = SenseOperator(case.measurement).reduce(final)
+    model = case.model.eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode(), strips_of(2**14):
+        (answer,) = model(case.measurement)
+    torch.testing.assert_close(answer, final, rtol=0, atol=1e-5)
 
 
 def atommic_loss(case: Case, estimates):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mrirecon.errors import InputError
+from mrirecon.models import sensitivity
 from mrirecon.models.e2evn import E2EVN
 from mrirecon.models.rim import RIM
 from mrirecon.models.sensitivity import LearnedSensitivities, SensitivityNetwork, central_block
@@ -32,6 +33,14 @@ def measurement(mask=None, batch=2, coils=3, height=21, width=18, seed=0):
 def network():
     torch.manual_seed(0)
     return SensitivityNetwork(channels=4, pools=2)
+
+
+def test_coils_may_pass_one_by_one(measurement, monkeypatch):
+    network, m = SensitivityNetwork(4, 2), measurement(2, 3, 32, 32)
+    with torch.no_grad():
+        together = network(m)
+        monkeypatch.setattr(sensitivity, "TOGETHER_BYTES", 1)
+        torch.testing.assert_close(network(m), together, rtol=1e-5, atol=1e-6)
 
 
 def test_parameter_count_is_the_papers():

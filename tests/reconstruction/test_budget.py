@@ -17,7 +17,7 @@ from mrirecon.memory import peak_bytes
 from mrirecon.models.cirim import CIRIM
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
-from mrirecon.reconstruction.budget import available_bytes, resident_bytes, slice_bytes, slices_that_fit
+from mrirecon.reconstruction.budget import LATE_BYTES, available_bytes, resident_bytes, slice_bytes, slices_that_fit
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.pipeline import measure_blocks, reconstruct_block
 from mrirecon.reconstruction.precision import chosen_precision
@@ -111,7 +111,7 @@ def test_as_many_slices_as_fit(make_scan: Make) -> None:
     assert slices_that_fit(scan, job(ZeroFilled()), 1 << 40, 16)[0] == 16
     assert slices_that_fit(make_scan(slices=3), job(ZeroFilled()), 1 << 40, 16)[0] == 3
     each = slice_bytes(scan, ZeroFilled(), "fp32", CPU)
-    count, left = slices_that_fit(scan, job(ZeroFilled()), resident_bytes() + (64 << 20) + 5 * each, 16)
+    count, left = slices_that_fit(scan, job(ZeroFilled()), resident_bytes() + LATE_BYTES + 5 * each, 16)
     assert 1 <= count <= 5
     assert left < 2 * each
 

@@ -17,7 +17,7 @@ from mrirecon.models.sensitivity import LearnedSensitivities
 from mrirecon.training.memory import MemoryReport, device_bytes, step_bytes
 from mrirecon.training.module import ReconstructionModule
 
-SHAPE = 2, 3, 112, 96
+SHAPE = 2, 2, 80, 64
 
 
 def small_cirim():
@@ -25,7 +25,7 @@ def small_cirim():
 
 
 def small_e2evn():
-    return LearnedSensitivities(E2EVN(2, 4, 2), 4, 2), {"ssim_share": 1.0}
+    return LearnedSensitivities(E2EVN(2, 4, 1), 4, 1), {"ssim_share": 1.0}
 
 
 def bytes_of_two_steps(module: ReconstructionModule, shape: tuple[int, int, int, int]) -> int:
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_told_with_the_cure(checkpoint, cure, monkeypatch, 
     plugin = SimpleNamespace(forward_context=torch.no_grad)
     trainer = SimpleNamespace(datamodule=data, is_global_zero=True, precision_plugin=plugin)
     MemoryReport().on_fit_start(trainer, module)
-    assert "GB for 2 × 3 coils × 48 × 32; there are" in capsys.readouterr().err
+    assert "GB for a batch of 2 × 3 coils × 48 × 32; there are" in capsys.readouterr().err
     monkeypatch.setattr("mrirecon.training.memory.device_bytes", lambda device: 10**6)
     MemoryReport().on_fit_start(trainer, module)
     assert f"too little: {cure}" in capsys.readouterr().err
