@@ -1,18 +1,22 @@
-"""How much memory tensors take: measured exactly, by watching every storage that torch makes and lets go again."""
+"""Memory: what tensors take, measured exactly by watching every storage that torch makes, and what there is."""
 
-import ctypes
-import sys
+import os
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-#: Parameters of mallopt(3).
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MEMINFO = Path("/proc/meminfo")
+#: Limit and usage, by either version of Linux' control groups.
+CONTROL_GROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
 
 
 class TensorMemory(TorchDispatchMode):
@@ -57,15 +61,13 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return memory.peak
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for what it allocates next, instead of giving it back.
-
-    Else the C library of Linux asks the system for every large tensor anew, and a network on the CPU waits up to a
-    quarter of its time for empty pages. Nothing happens elsewhere.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    with suppress(OSError, AttributeError):  # another C library than GNU's
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+def available_bytes() -> int:
+    """Memory that this process can still take: what is free in the machine, within the limits of its control groups."""
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if MEMINFO.exists():
+        facts = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        free = [int(facts["MemAvailable"].split()[0]) << 10]
+    for limit, usage in CONTROL_GROUPS:
+        with suppress(OSError, ValueError):  # no such group, or no limit ("max")
+            free.append(int(limit.read_text()) - int(usage.read_text()))
+    return max(min(free), 0)

@@ -1,6 +1,7 @@
 import torch
 
-from mrirecon.memory import peak_bytes
+from mrirecon import memory
+from mrirecon.memory import available_bytes, peak_bytes
 
 
 def test_the_peak_is_what_lives_at_one_time():
@@ -29,3 +30,15 @@ def test_what_autograd_keeps_counts():
 def test_tensors_from_before_do_not_count():
     x = torch.ones(10_000)
     assert peak_bytes(lambda: x.mul_(2)) == 0
+
+
+def test_a_container_has_no_more_than_its_limit_leaves(tmp_path, monkeypatch):
+    limit, usage = tmp_path / "memory.max", tmp_path / "memory.current"
+    usage.write_text("400000\n")
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", ((limit, usage),))
+    limit.write_text("1000000\n")
+    assert available_bytes() == 600_000
+    limit.write_text("300000\n")
+    assert available_bytes() == 0
+    limit.write_text("max\n")
+    assert available_bytes() > 10**6

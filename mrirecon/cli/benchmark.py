@@ -21,12 +21,12 @@ from mrirecon.cli.configs import shipped_configs
 from mrirecon.cli.options import check_writable, torch_device
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import EXIT_INTERNAL, UsageError
-from mrirecon.memory import keep_freed_memory
+from mrirecon.processor import set_up_for_tensors
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-NETWORKS, QUICK_NETWORKS = "cirim,irim,rim_gru,e2evn,unet", "cirim"
+NETWORKS, QUICK_NETWORKS = "cirim,irim,e2evn,unet", "cirim"
 ROUNDS, QUICK_ROUNDS = 5, 2
 SMALLEST = 32
 WIDTH = 100
@@ -135,7 +135,7 @@ def _settings(options: Namespace, say: Callable[[str], None]) -> Settings:
             f"--peers {options.peers}: is no program; give the Python that scripts/benchmark_peers.sh names."
         )
     default = QUICK_NETWORKS if options.quick else NETWORKS
-    keep_freed_memory()  # as the commands do that are measured
+    set_up_for_tensors()  # as the commands do that are measured
     return Settings(
         device=torch_device(options.device),
         threads=options.threads or torch.get_num_threads(),

@@ -40,9 +40,9 @@ def run(argv: list[str]) -> int:
 
     from mrirecon.evaluation.evaluate import Setting, evaluate
     from mrirecon.evaluation.report import write_results
-    from mrirecon.memory import keep_freed_memory
+    from mrirecon.processor import set_up_for_tensors
 
-    keep_freed_memory()
+    set_up_for_tensors()
     setting = Setting(options.mask, options.acceleration, options.acs)
     setting.sampling_mask()  # an unknown mask is refused before the work
     check_writable(options.output / "report.html")

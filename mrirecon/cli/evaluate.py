@@ -35,9 +35,9 @@ def run(argv: list[str]) -> int:
 
     from mrirecon.evaluation.evaluate import Setting, evaluate
     from mrirecon.evaluation.report import describe, write_results
-    from mrirecon.memory import keep_freed_memory
+    from mrirecon.processor import set_up_for_tensors
 
-    keep_freed_memory()
+    set_up_for_tensors()
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(f"--precision {options.precision}: choose one of {', '.join(PRECISIONS)}.")
     import torch  # here, because it takes seconds that a help text or a wrong option need not wait for
 
-    from mrirecon.memory import keep_freed_memory
+    from mrirecon.processor import set_up_for_tensors
     from mrirecon.reconstruction.budget import default_budget
     from mrirecon.reconstruction.precision import chosen_precision
     from mrirecon.reconstruction.volume import Job
@@ -63,8 +63,7 @@ def run(argv: list[str]) -> int:
     device = torch_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    if budget is None:
-        keep_freed_memory()
+    set_up_for_tensors(keep_memory=budget is None)
     # What is asked for is for the slices first; what they leave is known when the method is.
     scratch = Scratch(existing_folder(options.output), 0 if budget else default_budget())
     with _warnings() as warnings:

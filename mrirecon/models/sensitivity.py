@@ -16,7 +16,6 @@ from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.fourier import ifftc
 from mrirecon.physics.measurement import Measurement, Reconstructor
 
-
 #: Images of coils that pass through the network at a time, without gradients: two of 256 × 256.
 TOGETHER_BYTES = 2**20
 

@@ -11,7 +11,7 @@ import torch
 from mrirecon.acquisition.axes import times
 from mrirecon.acquisition.scan import Scan
 from mrirecon.errors import ResourceError
-from mrirecon.memory import peak_bytes
+from mrirecon.memory import available_bytes, peak_bytes
 from mrirecon.models.blocks.recurrent import STRIP_BYTES, strips_of
 from mrirecon.physics import sense
 from mrirecon.physics.coils import espirit
@@ -38,24 +38,6 @@ DEFAULT_SHARE = 0.5
 def default_budget() -> int:
     """Bytes that a run may keep in memory where nobody says: half of what is free."""
     return int(DEFAULT_SHARE * available_bytes())
-
-
-def available_bytes() -> int:
-    """Memory that this process can still take: what the machine has, within the limits of its control groups."""
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        facts = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        free = [int(facts["MemAvailable"].split()[0]) << 10]
-    for folder, limit, usage in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            free.append(int(Path(folder, limit).read_text()) - int(Path(folder, usage).read_text()))
-        except (OSError, ValueError):  # no such group, or no limit ("max")
-            continue
-    return max(min(free), 0)
 
 
 def resident_bytes() -> int:

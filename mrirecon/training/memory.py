@@ -1,9 +1,7 @@
 """How much memory a training step will take, told before the run begins."""
 
-import os
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -11,14 +9,13 @@ from torch import Tensor
 
 from mrirecon.data.batch import Example, make_example
 from mrirecon.data.datamodule import ReconstructionData
-from mrirecon.memory import peak_bytes
+from mrirecon.memory import available_bytes, peak_bytes
 from mrirecon.training.module import ReconstructionModule
 
 #: Sides of the square slices that are measured: multiples of 16, to which U-Nets pad.
 SIDES = 32, 48
 #: Side of their calibration block, ESPIRiT's largest.
 CENTRE = 24
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class MemoryReport(pl.Callback):
@@ -59,13 +56,11 @@ def step_bytes(module: ReconstructionModule, shape: tuple[int, int, int, int]) -
 
 
 def device_bytes(device: torch.device) -> int:
-    """Memory that a process can have there: on a GPU what is free, else what machine or container has."""
+    """Memory that this process can still take there."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device)
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
-    return min(machine, int(limit)) if limit.isdigit() else machine
+    return available_bytes()
 
 
 def _measured(module: ReconstructionModule, shape: tuple[int, int, int, int]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 import mrirecon.models
 from mrirecon.data.datamodule import ReconstructionData
 from mrirecon.errors import CheckpointError, UsageError
-from mrirecon.memory import keep_freed_memory
+from mrirecon.processor import set_up_for_tensors
 from mrirecon.training.callbacks import BestModel, ValidationImages
 from mrirecon.training.memory import MemoryReport
 from mrirecon.training.module import ReconstructionModule
@@ -69,7 +69,7 @@ def train(arguments: list[str]) -> Path | None:
     Raises CheckpointError if --init or --ckpt_path do not fit, UsageError if both are given, and SystemExit(2) for a
     wrong configuration.
     """
-    keep_freed_memory()
+    set_up_for_tensors()
     try:
         cli = _configured(arguments)
     except ValueError as error:  # a constructor's refusal

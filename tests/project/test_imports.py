@@ -22,7 +22,7 @@ LAYERS = [
     {"__main__"},
 ]
 #: Anyone may import these, and they import nothing but each other.
-LEAVES = {"__version__", "atomic", "errors", "memory", "metrics", "scratch"}
+LEAVES = {"__version__", "atomic", "errors", "memory", "metrics", "processor", "scratch"}
 #: Not needed to understand a scan; loaded by the function that uses them.
 LAZY = ["sigpy", "matplotlib", "nibabel", "pytorch_lightning", "rich", "scipy.io"]
 #: Not needed to print a help text.

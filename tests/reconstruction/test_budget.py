@@ -13,11 +13,11 @@ from mrirecon.acquisition.scan import Scan
 from mrirecon.classical.compressed_sensing import CompressedSensing
 from mrirecon.classical.zero_filled import ZeroFilled
 from mrirecon.errors import RejectedError, ResourceError, UsageError
-from mrirecon.memory import peak_bytes
+from mrirecon.memory import available_bytes, peak_bytes
 from mrirecon.models.cirim import CIRIM
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sense import SenseOperator
-from mrirecon.reconstruction.budget import LATE_BYTES, available_bytes, resident_bytes, slice_bytes, slices_that_fit
+from mrirecon.reconstruction.budget import LATE_BYTES, resident_bytes, slice_bytes, slices_that_fit
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.pipeline import measure_blocks, reconstruct_block
 from mrirecon.reconstruction.precision import chosen_precision

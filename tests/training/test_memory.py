@@ -14,7 +14,7 @@ from mrirecon.memory import peak_bytes
 from mrirecon.models.cirim import CIRIM
 from mrirecon.models.e2evn import E2EVN
 from mrirecon.models.sensitivity import LearnedSensitivities
-from mrirecon.training.memory import MemoryReport, device_bytes, step_bytes
+from mrirecon.training.memory import MemoryReport, step_bytes
 from mrirecon.training.module import ReconstructionModule
 
 SHAPE = 2, 2, 80, 64
@@ -95,11 +95,3 @@ def test_what_does_not_fit_is_told_with_the_cure(checkpoint, cure, monkeypatch, 
     monkeypatch.setattr("mrirecon.training.memory.device_bytes", lambda device: 10**6)
     MemoryReport().on_fit_start(trainer, module)
     assert f"too little: {cure}" in capsys.readouterr().err
-
-
-def test_a_container_has_no_more_than_its_limit(tmp_path, monkeypatch):
-    machine = device_bytes(torch.device("cpu"))
-    for text, expected in (("1000000\n", 10**6), ("max\n", machine)):
-        (tmp_path / "memory.max").write_text(text)
-        monkeypatch.setattr("mrirecon.training.memory.CGROUP_LIMIT", tmp_path / "memory.max")
-        assert device_bytes(torch.device("cpu")) == expected
