@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mrirecon.acquisition.axes import Index
 from mrirecon.acquisition.containers import Container, StoredArray
 from mrirecon.acquisition.hdf5 import datasets
+from mrirecon.acquisition.matlab_v5 import read_array
 
 
 def _v5_arrays(path: Path) -> dict[str, StoredArray]:
@@ -35,10 +36,7 @@ def _read_v5(path: Path, key: str, index: Index) -> NDArray[Any]:
 @lru_cache(maxsize=1)
 def _v5_array(path: Path, key: str, modified_ns: int) -> NDArray[Any]:
     # Variables are compressed and cannot be read in parts; the format holds at most 2 GB each.
-    from scipy.io import loadmat
-
-    with path.open("rb") as file:
-        return loadmat(file, variable_names=[key])[key]
+    return read_array(path, key)
 
 
 def _v73_arrays(path: Path) -> dict[str, StoredArray]:
