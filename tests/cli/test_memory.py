@@ -183,7 +183,9 @@ def test_an_interrupted_run_leaves_no_scratch(tmp_path: Path, number: signal.Sig
         time.sleep(0.05)
     assert process.poll() is None
     process.send_signal(number)
-    assert process.wait(timeout=60) == code
+    # Python ends itself by the signal if an interrupt, though handled, came within exec of a text, as imports do; a
+    # shell calls that 130 as well.
+    assert process.wait(timeout=60) in ({code, -number} if number == signal.SIGINT else {code})
     left = [path.name for path in out.iterdir()]
     # A killed process cannot take its half-written output away; the scratch has no name.
     assert left == [] if number != signal.SIGKILL else all(name.startswith(".o-") for name in left)
