@@ -95,7 +95,7 @@ def _parser() -> ArgumentParser:
         metavar="PYTHON",
         help="Python of an environment in which fastMRI is installed, as scripts/benchmark_peers.sh makes it",
     )
-    add("--quick", action="store_true", help="one or two minutes: fewer rounds, one network, no training")
+    add("--quick", action="store_true", help="some minutes: fewer rounds, one network, no training")
     add("--rounds", type=PositiveInt | None, help=f"turns of each method, fewer of slow ones (default: {ROUNDS})")
     add("--coils", type=PositiveInt, default=STANDARD[0], help="of the simulated slice; targets hold for the default")
     add(
