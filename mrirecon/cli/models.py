@@ -12,6 +12,7 @@ from mrirecon.cli.configs import shipped_configs
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.errors import UsageError
 from mrirecon.weights import shipped_models
+from mrirecon.weights.intended import card_text, intended_ranges
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.name is not None:
         model = _one(options.name)
-        print(json.dumps(model) if options.json else model["card"].rstrip())
+        print(json.dumps(model) if options.json else card_text(model["card"]).rstrip())
         return 0
     facts = {"shipped": _shipped(), "configs": _configs(), "importable": IMPORTABLE}
     print(json.dumps(facts) if options.json else _text(facts))
@@ -67,6 +68,7 @@ def _one(name: str) -> dict[str, Any]:
         "sha256": checkpoint.sha256,
         **checkpoint.config,
         "parameters": _parameters(checkpoint.model),
+        "intended": intended_ranges(checkpoint.card),
         "card": checkpoint.card,
     }
 

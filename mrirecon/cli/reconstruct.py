@@ -251,7 +251,7 @@ def _volume(scan: Scan, outputs: Outputs, job: "Job", mask: SamplingMask | None,
 
     start = time.perf_counter()
     sampling = _sampling(scan, mask, options)
-    scores = reconstruct_volume(scan, sampling, outputs, job)
+    outcome = reconstruct_volume(scan, sampling, outputs, job)
     return {
         "output": str(next(iter(outputs))),
         "outputs": {name: str(path) for name, path in asdict(outputs).items() if path},
@@ -265,8 +265,9 @@ def _volume(scan: Scan, outputs: Outputs, job: "Job", mask: SamplingMask | None,
         "conditioning": [asdict(step) for step in conditioning_steps(scan, job.partial_fourier)],
         "sampling": sampling.source,
         "acceleration": sampling.acceleration,
+        "outside_range": outcome.outside_range,
         "seconds": time.perf_counter() - start,
-        **scores,
+        **outcome.scores,
     }
 
 

@@ -1,5 +1,6 @@
-"""Sources of images to simulate scans from: the head phantom, NIfTI magnitude volumes, label maps."""
+"""Sources of images to simulate scans from: the head phantom, magnitude volumes, label maps."""
 
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrirecon.errors import InputError
 from mrirecon.simulation.contrast import PROTOCOLS
-from mrirecon.simulation.images import load_labels, load_magnitude, random_contrast
+from mrirecon.simulation.images import load_labels, load_magnitude, magnitude_slices, random_contrast
 from mrirecon.simulation.phantom import head_phantoms
 
 #: A random generator → magnitude image float32 (y, x), 0 in air and about 1 in bright tissue.
@@ -37,8 +38,11 @@ def phantom_heads(seed: int) -> ImageSource:
 
 
 def magnitude_volume(path: Path) -> ImageSource:
-    """Random slices, along the last axis, of a NIfTI magnitude volume, at the resolution that was measured."""
-    volume, _ = load_magnitude(path)
+    """Random slices of a magnitude volume, at the resolution that was measured.
+
+    Of a NIfTI file along the last axis; of an .npz file, which has one array of three axes (slices, y, x), the first.
+    """
+    volume = magnitude_slices(_only_array(path), path) if path.suffix == ".npz" else load_magnitude(path)[0]
     volume = volume[[bool((image > 0.1).mean() > MIN_TISSUE) for image in volume]]
     if not len(volume):
         raise InputError(f"{path}: has no slice with enough signal to simulate from.")
@@ -63,6 +67,17 @@ def image_sources(images: Sequence[Path], labels: Sequence[Path], seed: int) -> 
     """One source for each file; folders stand for the NIfTI files in them. Without any file, the head phantom."""
     sources = [magnitude_volume(path) for path in _files(images)] + [label_map(path) for path in _files(labels)]
     return sources or [phantom_heads(seed)]
+
+
+def _only_array(path: Path) -> NDArray[np.generic]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            (array,) = (arrays[name] for name in arrays if arrays[name].ndim == 3)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: must hold one array of three axes (slices, y, x) ({error}).") from error
+    if array.dtype.kind not in "uif" or not np.isfinite(array).all():
+        raise InputError(f"{path}: the images (slices, y, x) must be finite real numbers.")
+    return array
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

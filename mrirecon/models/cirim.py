@@ -7,6 +7,7 @@ K machines with weights of their own, one after the other; each starts from the 
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from mrirecon.models.blocks.data_consistency import DataConsistency
@@ -56,7 +57,10 @@ class CIRIM(Reconstructor):
             start = initial if self.cascade_start == "initial" else image
             if self.detach_between_cascades:
                 start = start.detach()
-            steps, states = cascade(start, operator, hidden)
+            # Frozen first cascades are run as at use, which is faster.
+            learns = start.requires_grad or any(parameter.requires_grad for parameter in cascade.parameters())
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+                steps, states = cascade(start, operator, hidden)
             hidden = states if self.carry_hidden_state else None
             image = steps[-1]
             estimates = estimates + steps if self.training else steps

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from mrirecon.weights import shipped_models
 
 if TYPE_CHECKING:
     from mrirecon.physics.measurement import Reconstructor
+    from mrirecon.weights.intended import Ranges
 
 #: Name → class path. Only the one that is asked for is imported.
 CLASSICAL = {
@@ -27,12 +28,14 @@ class Method:
     """A reconstructor, ready to use (eval mode, CPU), and where it comes from.
 
     config: class_path and init_args it was built from. sha256: of the checkpoint; None for classical methods.
+    intended: the ranges that its card states, see `mrirecon.weights.intended`.
     """
 
     name: str
     reconstructor: "Reconstructor"
     config: dict[str, Any]
     sha256: str | None = None
+    intended: "Ranges" = field(default_factory=dict)
 
 
 def default_method() -> str:
@@ -60,6 +63,8 @@ def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
         choices = ", ".join([*CLASSICAL, *shipped])
         raise UsageError(f"there is no method '{name}'; choose one of {choices}, or give a checkpoint file.")
     from mrirecon.weights.checkpoint import load_checkpoint
+    from mrirecon.weights.intended import intended_ranges
 
     checkpoint = load_checkpoint(path, allow_packages)
-    return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256)
+    ranges = intended_ranges(checkpoint.card)
+    return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256, ranges)

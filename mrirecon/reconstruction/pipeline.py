@@ -215,10 +215,10 @@ def _maps_reader(path: Path, scan: Scan) -> Callable[[int], Tensor]:
     return read
 
 
-def reconstruct_slice(method: Reconstructor, data: SliceData) -> Tensor:
+def reconstruct_slice(method: Reconstructor, data: SliceData, precision: Precision = "fp32") -> Tensor:
     """Complex image (y, x) of one slice; see `reconstruct_block`."""
     block = Block(data.index, data.measurement, data.reference, data.support[None])
-    return reconstruct_block(method, block)[0]
+    return reconstruct_block(method, block, precision)[0]
 
 
 @torch.inference_mode()

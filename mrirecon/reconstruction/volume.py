@@ -33,6 +33,7 @@ from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.outputs import Outputs
 from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure_blocks, reconstruct_block
 from mrirecon.reconstruction.precision import Precision
+from mrirecon.reconstruction.suitability import outside_range
 from mrirecon.scratch import Scratch
 
 Images = Iterable[tuple[int, NDArray[np.complex64]]]
@@ -63,24 +64,33 @@ class Job:
     scratch: Scratch = field(default_factory=Scratch)
 
 
-def reconstruct_volume(
-    scan: Scan, sampling: Sampling, outputs: Outputs, job: Job
-) -> dict[str, dict[str, float | None]]:
-    """Write the images in all formats of `outputs`; returns the metrics, where the full k-space is known.
+@dataclass(frozen=True)
+class Outcome:
+    """scores: by what they compare with, the metrics; empty where the full k-space is not known. outside_range: what of
+    the scan the method is not meant for, in words."""
+
+    scores: dict[str, dict[str, float | None]]
+    outside_range: list[str]
+
+
+def reconstruct_volume(scan: Scan, sampling: Sampling, outputs: Outputs, job: Job) -> Outcome:
+    """Write the images in all formats of `outputs`.
 
     Memory holds one block of slices; what must be collected, the images of a 3D scan and what the metrics compare, is
     in the job's scratch.
     The HDF5 result is written first, and the other formats from it.
     """
+    outside = outside_range(scan, sampling, job.method, maps_given=job.maps is not None)
+    settings = _settings(scan, sampling, job) | {"outside_range": outside}
     with _hdf5_path(outputs) as path:
-        scores = _write_hdf5(path, scan, sampling, job)
+        scores = _write_hdf5(path, scan, sampling, job, settings)
         images = StoredImages(path)
         origin = Origin(
             scan=scan,
             method=Path(job.method.name).name,
             acceleration=sampling.acceleration,
             model_sha256=job.method.sha256,
-            settings=_settings(scan, sampling, job),
+            settings=settings,
         )
         if outputs.nifti:
             write_nifti(outputs.nifti, images, origin)
@@ -91,7 +101,7 @@ def reconstruct_volume(
         if outputs.png:
             panels = [(f"slice {index}", np.abs(images.slice(index))) for index in central_slices(images.shape[0])]
             preview(outputs.png, panels, scan.geometry)
-    return scores
+    return Outcome(scores, outside)
 
 
 @contextmanager
@@ -106,7 +116,9 @@ def _hdf5_path(outputs: Outputs) -> Iterator[Path]:
         yield Path(temporary) / "reconstruction.h5"
 
 
-def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[str, dict[str, float | None]]:
+def _write_hdf5(
+    path: Path, scan: Scan, sampling: Sampling, job: Job, settings: Mapping[str, Any]
+) -> dict[str, dict[str, float | None]]:
     job.method.reconstructor.to(job.device)
     crop, scale = scan.header.recon_size, scan.survey.scale
     score = _Score(scan, job.scratch) if sampling.retrospective else None
@@ -132,7 +144,7 @@ def _write_hdf5(path: Path, scan: Scan, sampling: Sampling, job: Job) -> dict[st
         _delivered_shape(scan),
         mask=sampling.mask,
         scale=scale,
-        provenance=_settings(scan, sampling, job) | {"device": str(job.device)},
+        provenance={**settings, "device": str(job.device)},
         keep_complex=job.keep_complex,
         geometry=scan.geometry,
         maps_of=scan if job.keep_maps else None,

@@ -85,13 +85,19 @@ def load_magnitude(path: Path, slice_axis: int = 2) -> tuple[Array, tuple[float,
     percentile. Raises InputError if nothing is in it.
     """
     volume, (thickness, *pixel) = load_volume(path, slice_axis)
+    images = magnitude_slices(volume, path)
+    y, x = (size * n / m for size, n, m in zip(pixel, volume.shape[1:], images.shape[1:], strict=True))
+    return images, (thickness, y, x)
+
+
+def magnitude_slices(volume: NDArray[np.generic], path: Path) -> Array:
+    """Slices of a volume (slices, y, x) as `load_magnitude` gives them; path: of its file, for the error."""
     if not volume.any():
         raise InputError(f"{path}: holds only zeros; there is nothing to simulate from.")
     image = crop_to_measured(np.abs(volume.astype(np.float32)))
     top = np.percentile(image, 99.9, axis=(1, 2), keepdims=True)
     filled = top.ravel() > 0.05 * top.max()
-    y, x = (size * n / m for size, n, m in zip(pixel, volume.shape[1:], image.shape[1:], strict=True))
-    return image[filled] / top[filled], (thickness, y, x)
+    return image[filled] / top[filled]
 
 
 def crop_to_measured(image: NDArray[np.floating]) -> Array:

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from mrirecon.physics.measurement import Reconstructor
 
+#: Smaller errors (50 dB) are good enough not to be improved at the cost of others.
+NEGLIGIBLE_NMSE = 1e-5
+
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean magnitude of the complex difference of (batch, y, x) images."""
@@ -15,6 +18,15 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared magnitude of the complex difference of (batch, y, x) images."""
     return (prediction - target).abs().square().mean()
+
+
+def log_nmse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean over the batch of ln(‖error‖² / ‖target‖²) of complex images (batch, y, x): a PSNR, but for its scale.
+
+    Every example counts alike, whether its error is large, as at high accelerations and low SNR, or small.
+    """
+    error, energy = ((x.real.square() + x.imag.square()).mean(dim=(-2, -1)) for x in (prediction - target, target))
+    return (error / energy.clamp_min(1e-6) + NEGLIGIBLE_NMSE).log().mean()
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, data_range: Tensor) -> Tensor:

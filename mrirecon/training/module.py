@@ -13,16 +13,18 @@ from mrirecon.metrics import nmse, psnr, ssim
 from mrirecon.models.blocks.checkpointing import checkpointing
 from mrirecon.models.sensitivity import LearnedSensitivities
 from mrirecon.physics.measurement import Reconstructor
-from mrirecon.training.losses import l1, mse, ssim_loss, step_weights
+from mrirecon.training.losses import l1, log_nmse, mse, ssim_loss, step_weights
 
 
 class ReconstructionModule(pl.LightningModule):
     """Trains `model` against the fully sampled, coil-combined image.
 
-    loss: l1 or mse of the complex estimates, averaged over them with weights that grow with the time step (per_step) or
-    equal ones (uniform). ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1; a model with
+    loss: l1, mse or log_nmse (the logarithm of the relative error's energy: easy and hard examples count alike) of the
+    complex estimates, averaged over them with weights that grow with the time step (per_step) or equal ones (uniform).
+    ssim_share: share of 1 − SSIM of the last estimate in the total, from 0 to 1; a model with
     LearnedSensitivities needs 1.
     learning_rate: Adam's, after warmup_steps of linear increase; it then falls as a cosine to 1 % of it at the end.
+    frozen_cascades: so many of the model's first cascades stay as they are; the loss is of the others' estimates.
     checkpoint: keep no activations inside the time steps or cascades but compute them again in the backward pass, for
     less memory and more time; the gradients are the same.
     """
@@ -30,11 +32,12 @@ class ReconstructionModule(pl.LightningModule):
     def __init__(
         self,
         model: Reconstructor,
-        loss: Literal["l1", "mse"] = "l1",
+        loss: Literal["l1", "mse", "log_nmse"] = "l1",
         loss_weighting: Literal["per_step", "uniform"] = "per_step",
         ssim_share: float = 0.0,
         learning_rate: float = 5e-4,
         warmup_steps: int = 100,
+        frozen_cascades: int = 0,
         checkpoint: bool = False,
     ):
         super().__init__()
@@ -45,7 +48,9 @@ class ReconstructionModule(pl.LightningModule):
             )
         # Convolutions run faster on channels-last memory; complex images are views of it.
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = {"l1": l1, "mse": mse}[loss]
+        if frozen_cascades:
+            freeze(model, frozen_cascades)
+        self.loss = {"l1": l1, "mse": mse, "log_nmse": log_nmse}[loss]
         self.loss_weighting = loss_weighting
         self.ssim_share = ssim_share
         self.learning_rate = learning_rate
@@ -70,7 +75,7 @@ class ReconstructionModule(pl.LightningModule):
     def loss_of(self, model: Reconstructor, batch: Example) -> Tensor:
         """The training loss of a model, ours or a copy."""
         with checkpointing(self.checkpoint):
-            estimates = model(batch.measurement)
+            estimates = [estimate for estimate in model(batch.measurement) if estimate.requires_grad]
         support = _support(batch)
         return self.total_loss([estimate * support for estimate in estimates], batch.target)
 
@@ -112,6 +117,15 @@ class ReconstructionModule(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def freeze(model: Reconstructor, cascades: int) -> None:
+    """Let the first `cascades` of model.cascades learn nothing. ValueError if it has not that many, and one more."""
+    layers = getattr(model, "cascades", ())
+    if not 0 < cascades < len(layers):
+        raise ValueError(f"{cascades} cascades of {len(layers)} cannot be frozen; one must be left to train")
+    for cascade in layers[:cascades]:
+        cascade.requires_grad_(False)
 
 
 def _support(batch: Example) -> Tensor:

@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 import mrirecon.models
 from mrirecon.data.datamodule import ReconstructionData
 from mrirecon.errors import CheckpointError, UsageError
+from mrirecon.models.cirim import CIRIM
 from mrirecon.processor import set_up_for_tensors
 from mrirecon.training.callbacks import BestModel, ValidationImages
 from mrirecon.training.memory import MemoryReport
 from mrirecon.training.module import ReconstructionModule
+from mrirecon.weights import shipped_models
 from mrirecon.weights.checkpoint import load_checkpoint, take_checkpointing
 
 LOGGER = logging.getLogger("mrirecon")
@@ -45,7 +49,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """--output, --init, --ckpt_path."""
         parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for all results")
-        parser.add_argument("--init", type=Path | None, default=None, help="checkpoint whose weights to start from")
+        parser.add_argument("--init", type=Path | None, default=None, help="model or checkpoint whose weights to start from")
         parser.add_argument("--ckpt_path", type=Path | None, default=None, help="last.ckpt of a run to resume")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -127,8 +131,28 @@ def _of_today(argument: str) -> str:
 
 
 def _start_from(module: ReconstructionModule, path: Path) -> None:
-    checkpoint = load_checkpoint(path)
+    path = shipped_models().get(str(path), path)
+    weights = load_checkpoint(path).model.state_dict()
+    if isinstance(module.model, CIRIM):
+        weights = as_cascades(weights, len(module.model.cascades))
     try:
-        module.model.load_state_dict(checkpoint.model.state_dict())
+        module.model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: holds another network than the one to train ({error}).") from error
+
+
+def as_cascades(weights: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Weights for a CIRIM of `count` cascades from those of a shorter one or of a RIM.
+
+    The cascades that are missing start as copies of the last. Other weights are returned as they are.
+    """
+    found = {name.replace("cascade.", "cascades.0.", 1): tensor for name, tensor in weights.items()}
+    have = 1 + max((int(name.split(".")[1]) for name in found if name.startswith("cascades.")), default=count)
+    last = f"cascades.{have - 1}."
+    copies = {
+        name.replace(last, f"cascades.{k}.", 1): tensor.clone()
+        for k in range(have, count)
+        for name, tensor in found.items()
+        if name.startswith(last)
+    }
+    return found | copies

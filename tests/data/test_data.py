@@ -1,17 +1,21 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mrirecon.data.batch import Slice, collate, make_example
 from mrirecon.data.datamodule import VolumeSampler
+from mrirecon.data.images import image_sources
 from mrirecon.data.index import index_volumes
 from mrirecon.data.manifest import scan_files
 from mrirecon.data.sampler import EpochSampler
 from mrirecon.data.scans import ScanSlices, crop_field_of_view
-from mrirecon.data.simulated import Scanner, SimulatedSlices, random_crop
+from mrirecon.data.simulated import Scanner, SimulatedSlices, fold, lower_resolution, random_crop
 from mrirecon.data.undersampling import Undersampling
 from mrirecon.errors import InputError, UsageError
 from mrirecon.export.fastmri import Acquisition, write_fastmri
+from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.fourier import fftc, ifftc
 
 SCANNER = Scanner(matrix=(40, 64), coils=(2, 4), undersampling=Undersampling(acceleration=(2, 4), acs=(12, 16)))
@@ -41,6 +45,63 @@ def test_simulated_slices_have_the_matrix_the_coils_and_the_scale_asked_for(slic
         assert 2 <= kspace.shape[0] <= 4
         brightness = np.percentile(ifftc(kspace).abs().square().sum(dim=0).sqrt().numpy(), 99)
         assert 0.4 < brightness < 2.5
+
+
+def test_what_the_mask_hides_holds_no_noise():
+    """Of nothing but air, nothing is left there."""
+    air = SimulatedSlices([lambda rng: np.zeros((72, 80), np.float32)], SCANNER, 4, 0)
+    for index in range(4):
+        sampled = air[index].mask.expand(air[index].kspace.shape)
+        assert (air[index].kspace[~sampled] == 0).all()
+        assert (air[index].kspace[sampled] != 0).all()
+
+
+def test_a_field_of_view_that_is_too_small_folds():
+    images = np.arange(2 * 3 * 10, dtype=np.complex64).reshape(2, 3, 10)
+    folded = fold(images, (3, 8))
+    assert np.array_equal(folded[..., 1:7], images[..., 2:8])
+    assert np.array_equal(folded[..., 0], images[..., 1] + images[..., 9])
+    assert np.array_equal(folded[..., 7], images[..., 0] + images[..., 8])
+    assert fold(images, (3, 10)) is images
+
+
+def test_lower_resolution_keeps_brightness_and_is_no_smaller_than_asked_for():
+    image = disc(np.random.default_rng(0))
+    for seed in range(20):
+        low = lower_resolution(image, 60, np.random.default_rng(seed))
+        assert max(low.shape) >= 0.85 * 0.85 * 60
+        assert low.mean() == pytest.approx(image.mean(), rel=0.05)
+
+
+@given(
+    shape=st.tuples(st.integers(32, 128), st.integers(96, 160)),
+    acs=st.integers(6, 64),
+    acceleration=st.integers(1, 12),
+    seed=st.integers(0, 2**16),
+    axis=st.sampled_from("yx"),
+)
+def test_every_drawn_mask_leaves_enough_to_calibrate_from(shape, acs, acceleration, seed, axis):
+    kinds = ("equispaced", "equispaced_fraction", "random", "magic", "magic_fraction", "gaussian1d", "gaussian2d")
+    undersampling = Undersampling(kinds, (acceleration, acceleration), (acs, acs))
+    mask = undersampling.mask(shape if axis == "y" else shape[::-1], axis, np.random.default_rng(seed))
+    assert min(calibration_width(mask)) >= 4
+    assert mask.float().mean() < 1.9 / acceleration
+
+
+def test_an_array_file_of_images_is_a_source(tmp_path):
+    images = np.stack([disc(np.random.default_rng(i)) for i in range(3)])
+    np.savez(tmp_path / "hearts.npz", img=(1000 * images).astype(np.uint16), names=np.array(["a", "b", "c"]))
+    (source,) = image_sources([tmp_path / "hearts.npz"], [], 0)
+    assert 0.8 < source(np.random.default_rng(0)).max() < 1.5
+    np.savez(tmp_path / "two.npz", first=images, second=images)
+    with pytest.raises(InputError, match="one array of three axes"):
+        image_sources([tmp_path / "two.npz"], [], 0)
+    np.savez(tmp_path / "words.npz", words=np.array([[["a"]]]))
+    with pytest.raises(InputError, match="finite real numbers"):
+        image_sources([tmp_path / "words.npz"], [], 0)
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(InputError, match=r"damaged\.npz"):
+        image_sources([tmp_path / "damaged.npz"], [], 0)
 
 
 def test_maps_come_from_what_is_left_after_masking():

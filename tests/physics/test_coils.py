@@ -197,3 +197,31 @@ def test_the_largest_centred_block_is_found(height, width, data):
     assert calibration_width(mask) == (rows, columns)
     mask[height // 2, width // 2] = False
     assert calibration_width(mask) == (0, 0)
+
+
+@pytest.mark.parametrize("coils", [1, 2, 5, 32])
+def test_arrays_of_any_kind_have_maps_of_unit_length_that_differ(coils):
+    from mrirecon.simulation.coils import any_coil_maps
+
+    for seed in range(5):
+        maps = any_coil_maps((20, 30), coils, np.random.default_rng(seed))
+        assert maps.dtype == np.complex64
+        np.testing.assert_allclose((np.abs(maps) ** 2).sum(axis=0), 1, rtol=1e-5)
+        if coils > 1:
+            assert np.linalg.matrix_rank(maps.reshape(coils, -1)) > 1
+
+
+def test_virtual_coils_keep_the_root_sum_of_squares_or_drop_the_weakest():
+    from mrirecon.simulation.coils import virtual_coils
+
+    kspace = simulated(8)[0][0].numpy()
+    energy = (np.abs(kspace) ** 2).sum()
+    counts = set()
+    for seed in range(40):
+        mixed = virtual_coils(kspace, np.random.default_rng(seed))
+        counts.add(len(mixed))
+        share = (np.abs(mixed) ** 2).sum() / energy
+        assert share == pytest.approx(1, abs=1e-5) if len(mixed) == 8 else 0.8 < share < 1
+    assert max(counts) == 8
+    assert min(counts) >= 4
+    assert len(counts) > 1

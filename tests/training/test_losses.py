@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mrirecon.metrics import ssim
+from mrirecon.metrics import nmse, ssim
 from mrirecon.models.cirim import CIRIM
 from mrirecon.models.rim import RIM
 from mrirecon.models.unet import UNet
-from mrirecon.training.losses import l1, mse, ssim_loss, step_weights
+from mrirecon.training.losses import l1, log_nmse, mse, ssim_loss, step_weights
 from mrirecon.training.module import ReconstructionModule
 
 
@@ -24,6 +24,16 @@ def test_losses_see_scale_and_phase():
         assert loss(target, target) == 0
         assert loss(2 * target, target) > 0
         assert loss(1j * target, target) > 0
+
+
+def test_log_nmse_is_a_mean_of_decibels_but_for_its_scale():
+    target, prediction = images()
+    decibels = [10 * np.log10(nmse(t[None].numpy(), p[None].numpy())) for t, p in zip(target, prediction, strict=True)]
+    assert log_nmse(prediction, target).item() * 10 / np.log(10) == pytest.approx(np.mean(decibels), abs=1e-2)
+    assert log_nmse(5 * prediction, 5 * target).item() == pytest.approx(log_nmse(prediction, target).item(), abs=1e-5)
+    air = torch.zeros_like(target).requires_grad_()
+    log_nmse(air, torch.zeros_like(target)).backward()
+    assert torch.isfinite(torch.view_as_real(air.grad)).all()
 
 
 def test_ssim_loss_is_one_minus_the_metric():

@@ -12,12 +12,15 @@ import pytest
 import torch
 import yaml
 
+from mrirecon.data.batch import Example
 from mrirecon.data.sampler import EpochSampler
 from mrirecon.errors import CheckpointError, UsageError
-from mrirecon.models.rim import RIM
+from mrirecon.models.cirim import CIRIM
+from mrirecon.models.rim import IRIM, RIM
+from mrirecon.physics.measurement import Measurement
 from mrirecon.training.module import ReconstructionModule
-from mrirecon.training.run import train
-from mrirecon.weights.checkpoint import load_checkpoint
+from mrirecon.training.run import as_cascades, train
+from mrirecon.weights.checkpoint import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -104,6 +107,44 @@ def test_init_starts_from_another_models_weights(volume, tmp_path):
         train(arguments(volume, tmp_path / "third", f"--init={first}", f"--ckpt_path={first}"))
     with pytest.raises(CheckpointError, match="another network"):
         train(arguments(volume, tmp_path / "third", "--model.model.channels=8", f"--init={first}"))
+
+
+def test_a_cirim_starts_from_a_shorter_one_or_from_an_irim(volume, tmp_path):
+    shape = {"channels": 4, "time_steps": 2}
+    cirim = CIRIM(cascades=2, **shape)
+    irim = IRIM(**shape)
+    config = {"class_path": "mrirecon.models.rim.IRIM", "init_args": shape}
+    save_checkpoint(tmp_path / "irim.safetensors", irim, config, "")
+    more = ["--model.model.cascades=3", "--trainer.max_epochs=1", "--model.learning_rate=0"]
+    grown = train(arguments(volume, tmp_path / "grown", *more, f"--init={tmp_path / 'irim.safetensors'}"))
+    for name, tensor in weights(grown).items():
+        assert torch.equal(tensor, irim.state_dict()["cascade." + name.split(".", 2)[2]])
+    longer = as_cascades(cirim.state_dict(), 4)
+    assert torch.equal(longer["cascades.0.conv1.weight"], cirim.cascades[0].conv1.weight)
+    assert all(torch.equal(longer[f"cascades.{k}.conv1.weight"], cirim.cascades[1].conv1.weight) for k in (1, 2, 3))
+
+
+def test_frozen_cascades_stay_and_the_others_learn_what_they_would(volume, tmp_path):
+    more = ["--model.model.cascades=2", "--trainer.max_epochs=1", "--model.warmup_steps=0"]
+    start = train(arguments(volume, tmp_path / "start", *more))
+    trained = weights(
+        train(arguments(volume, tmp_path / "next", *more, f"--init={start}", "--model.frozen_cascades=1"))
+    )
+    for name, tensor in weights(start).items():
+        assert torch.equal(tensor, trained[name]) == name.startswith("cascades.0."), name
+    with pytest.raises(UsageError, match="one must be left to train"):
+        train(arguments(volume, tmp_path / "none", *more, "--model.frozen_cascades=2"))
+
+
+def test_the_loss_of_frozen_cascades_does_not_count(volume, tmp_path):
+    torch.manual_seed(0)
+    whole = CIRIM(cascades=2, channels=4, time_steps=2)
+    kspace = torch.randn(1, 2, 16, 16, dtype=torch.complex64)
+    maps = torch.full_like(kspace, 0.5**0.5)
+    batch = Example(Measurement(kspace, torch.ones(1, 1, 16, 16, dtype=torch.bool), maps), kspace[:, 0], torch.zeros(1))
+    last_two = whole.train()(batch.measurement)[2:]
+    module = ReconstructionModule(whole, frozen_cascades=1)
+    torch.testing.assert_close(module.loss_of(whole, batch), module.total_loss(last_two, batch.target))
 
 
 @pytest.mark.slow
