@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-
 #: A residual of so many times the rounding error of the right-hand side is none.
 SOLVED = 10
 
