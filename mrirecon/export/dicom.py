@@ -177,9 +177,10 @@ def _slice(
 
 
 def series_description(origin: Origin) -> str:
-    """Such as "mrirecon CIRIM R=4 RESEARCH contrast-2", at most 64 characters."""
+    """Such as "mrirecon CIRIM R=4 RESEARCH REVIEW contrast-2", at most 64 characters."""
     method = origin.method.upper() if len(origin.method) <= 24 else f"{origin.method[:23]}…"
-    return _text(f"mrirecon {method} R={origin.acceleration:.2g} RESEARCH {origin.scan.volume or ''}")
+    words = ("mrirecon", method, f"R={origin.acceleration:.2g}", "RESEARCH", origin.label, origin.scan.volume)
+    return _text(" ".join(word for word in words if word))
 
 
 def _nobody(origin: Origin) -> "Dataset":

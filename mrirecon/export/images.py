@@ -82,7 +82,7 @@ class Origin:
     scan: their scan, as conditioned. method: its name, as the user typed it, without folders. acceleration: of the
     samples that were used. model_sha256: of the network's checkpoint. settings: whatever else decides what the images
     look like (config, seed, mask, conditioning), as JSON can hold it; with the scan's content it is what DICOM's unique
-    identifiers are made of.
+    identifiers are made of. label: what the checks found, such as REVIEW, for the name of the series.
     """
 
     scan: Scan
@@ -90,6 +90,7 @@ class Origin:
     acceleration: float
     model_sha256: str | None = None
     settings: Mapping[str, Any] | None = None
+    label: str = ""
 
     @property
     def geometry(self) -> Geometry | None:

@@ -47,15 +47,22 @@ def edge_letters(geometry: Geometry) -> dict[str, str]:
     return {edge: patient_side(direction) + doubt for edge, direction in directions.items()}
 
 
-def preview(path: Path, panels: Sequence[tuple[str, NDArray[np.floating]]], geometry: Geometry | None = None) -> None:
+def preview(
+    path: Path,
+    panels: Sequence[tuple[str, NDArray[np.floating]]],
+    geometry: Geometry | None = None,
+    label: str = "",
+) -> None:
     """Write a PNG of up to nine titled magnitude images (y, x), all in one grey window: 0 to the 99.5th percentile.
 
     With a geometry, pixels have their true proportions, and letters at the edges say which side of the patient lies
-    there (of an oblique slice, the nearest). The same images give the same file, byte for byte.
+    there (of an oblique slice, the nearest). label: a word for the footer. The same images give the same file, byte
+    for byte.
     Raises ResourceError if `path` cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
+    footer = f"{label}. {DISCLAIMER}" if label else DISCLAIMER
     title_font, letter_font, footer_font = (ImageFont.load_default(size) for size in (TITLE, LETTER, FOOTER))
     white = np.percentile(np.concatenate([image.ravel() for _, image in panels]), WINDOW_PERCENTILE) or 1
     tiles = [_tile(image / white, geometry) for _, image in panels]
@@ -64,7 +71,7 @@ def preview(path: Path, panels: Sequence[tuple[str, NDArray[np.floating]]], geom
     panel_height = max(LEAST_SIDE, *(tile.height for tile in tiles))
     cell_width = max(panel_width, *(math.ceil(title_font.getlength(title)) for title, _ in panels)) + MARGIN
     cell_height = TEXT_ROW + panel_height + MARGIN
-    width = max(columns * cell_width, math.ceil(footer_font.getlength(DISCLAIMER))) + MARGIN
+    width = max(columns * cell_width, math.ceil(footer_font.getlength(footer))) + MARGIN
     height = math.ceil(len(panels) / columns) * cell_height + TEXT_ROW
     picture = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(picture)
@@ -76,7 +83,7 @@ def preview(path: Path, panels: Sequence[tuple[str, NDArray[np.floating]]], geom
         picture.paste(tile, (x - tile.width // 2, y - tile.height // 2))
         if geometry:
             _letter(draw, (x, y), (panel_width // 2 - INSET, panel_height // 2 - INSET), geometry, letter_font)
-    draw.text((width // 2, height - TEXT_ROW // 2), DISCLAIMER, "#b3b3b3", footer_font, anchor="mm")
+    draw.text((width // 2, height - TEXT_ROW // 2), footer, "#b3b3b3", footer_font, anchor="mm")
     with atomic_path(path) as temporary, explained(path):
         # Grey pictures hardly get smaller at higher levels, which take three times as long.
         picture.save(temporary, "PNG", compress_level=3)

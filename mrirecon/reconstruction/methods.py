@@ -49,12 +49,25 @@ def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
     allow_packages: packages beside mrirecon whose classes a checkpoint's config may name.
     Raises UsageError for an unknown name, CheckpointError for a checkpoint that is missing, damaged, or not ours.
     """
-    if name in CLASSICAL:
+    path = checkpoint_of(name)
+    if path is None:
         class_path = CLASSICAL[name]
         module, _, class_name = class_path.rpartition(".")
         kind = getattr(importlib.import_module(module), class_name)
         defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
         return Method(name, kind().eval(), {"class_path": class_path, "init_args": defaults})
+    from mrirecon.weights.checkpoint import load_checkpoint
+    from mrirecon.weights.intended import intended_ranges
+
+    checkpoint = load_checkpoint(path, allow_packages)
+    ranges = intended_ranges(checkpoint.card)
+    return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256, ranges)
+
+
+def checkpoint_of(name: str) -> Path | None:
+    """The file of the method called `name`; None for a classical one. Errors as of `method_by_name`."""
+    if name in CLASSICAL:
+        return None
     shipped = shipped_models()
     path = shipped.get(name, Path(name))
     if not path.is_file():
@@ -62,9 +75,4 @@ def method_by_name(name: str, allow_packages: Sequence[str] = ()) -> Method:
             raise CheckpointError(f"{path}: there is no such checkpoint file; check the path.")
         choices = ", ".join([*CLASSICAL, *shipped])
         raise UsageError(f"there is no method '{name}'; choose one of {choices}, or give a checkpoint file.")
-    from mrirecon.weights.checkpoint import load_checkpoint
-    from mrirecon.weights.intended import intended_ranges
-
-    checkpoint = load_checkpoint(path, allow_packages)
-    ranges = intended_ranges(checkpoint.card)
-    return Method(name, checkpoint.model.eval(), checkpoint.config, checkpoint.sha256, ranges)
+    return path

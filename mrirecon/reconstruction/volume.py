@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from mrirecon.export.reference_dicom import Reference
 from mrirecon.metrics import Volume
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.outputs import Outputs
-from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure_blocks, reconstruct_block
+from mrirecon.reconstruction.pipeline import Block, SliceData, centre_crop, measure_blocks, reconstruct_block
 from mrirecon.reconstruction.precision import Precision
 from mrirecon.reconstruction.suitability import outside_range
 from mrirecon.scratch import Scratch
@@ -41,13 +41,25 @@ Images = Iterable[tuple[int, NDArray[np.complex64]]]
 Progress = Callable[[Images, int], Images]
 
 
+class Inspection(Protocol):
+    """Looks at the images while they are made, and says in the end what they are to be marked with."""
+
+    def add(self, block: Block, images: torch.Tensor) -> None:
+        """images: complex (batch, y, x) of the block as the method gave them, in units of the scan's scale."""
+        ...
+
+    def label(self) -> str:
+        """A word for the images, such as REVIEW; asked for when all slices have been seen."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """How a volume is reconstructed.
 
     maps: file of coil maps, None = estimated. keep_complex, keep_maps: stored too. reference: whose DICOM series the
     images join. options: what was asked for, for the provenance. precision: of networks. block: slices at a time.
-    scratch: where what must be collected is kept.
+    scratch: where what must be collected is kept. inspection: sees the images, and marks DICOM and preview.
     """
 
     method: Method
@@ -62,6 +74,7 @@ class Job:
     precision: Precision = "fp32"
     block: int = 1
     scratch: Scratch = field(default_factory=Scratch)
+    inspection: Inspection | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +98,14 @@ def reconstruct_volume(scan: Scan, sampling: Sampling, outputs: Outputs, job: Jo
     with _hdf5_path(outputs) as path:
         scores = _write_hdf5(path, scan, sampling, job, settings)
         images = StoredImages(path)
+        label = job.inspection.label() if job.inspection else ""
         origin = Origin(
             scan=scan,
             method=Path(job.method.name).name,
             acceleration=sampling.acceleration,
             model_sha256=job.method.sha256,
             settings=settings,
+            label=label,
         )
         if outputs.nifti:
             write_nifti(outputs.nifti, images, origin)
@@ -100,7 +115,7 @@ def reconstruct_volume(scan: Scan, sampling: Sampling, outputs: Outputs, job: Jo
             write_mrd_images(outputs.mrd, images, origin)
         if outputs.png:
             panels = [(f"slice {index}", np.abs(images.slice(index))) for index in central_slices(images.shape[0])]
-            preview(outputs.png, panels, scan.geometry)
+            preview(outputs.png, panels, scan.geometry, label)
     return Outcome(scores, outside)
 
 
@@ -127,6 +142,8 @@ def _write_hdf5(
         for block in measure_blocks(scan, sampling, maps=job.maps, device=job.device, size=job.block):
             try:
                 estimates = reconstruct_block(job.method.reconstructor, block, job.precision)
+                if job.inspection:
+                    job.inspection.add(block, estimates)
                 estimates = complete(estimates, scan.acquired, job.partial_fourier)
             except (RejectedError, UsageError) as error:
                 raise type(error)(f"{scan.path}: {error}") from error

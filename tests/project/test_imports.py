@@ -18,6 +18,7 @@ LAYERS = [
     {"data", "export", "weights"},
     {"training", "reconstruction"},
     {"evaluation", "benchmark"},
+    {"batch"},
     {"cli"},
     {"__main__"},
 ]
