@@ -4,10 +4,12 @@ Targets and predictions are volumes (slices, y, x) in the same arbitrary units, 
 rescaled. `support`, bool (slices, y, x) or (y, x), restricts a metric to the pixels inside the object, because air
 flatters. Each metric is one float for the volume, computed in double precision; it is NaN where the target is zero
 everywhere (or the support empty), since nothing can be measured against it. ValueError if shapes do not fit.
+Lesion and noise measures need no reference: contrast and unevenness are of one image.
 Volumes are looked at slice by slice, so they may be in files (`mrirecon.scratch`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +19,15 @@ SSIM_WINDOW = 7
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 HFEN_WINDOW = 15
 HFEN_SIGMA = 1.5
+#: What DIRECT takes instead.
+HFEN_SIGMA_DIRECT = 2.5
+#: An object is brighter than this share of the 99th percentile.
+FOREGROUND_LEVEL = 0.1
+#: Distances in pixels from a lesion, from and to, of what counts as its surroundings; pixels that a lesion must have.
+RING = (2, 4)
+LEAST_LESION = 4
+#: Side in pixels of the region in which noise is measured.
+FLAT_SIDE = 7
 
 
 class Volume(Protocol):
@@ -26,6 +37,9 @@ class Volume(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, index: int, /) -> NDArray[Any]: ...
+
+
+Metric = Callable[[Volume, Volume, Volume | None], float]
 
 
 def nmse(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
@@ -105,6 +119,102 @@ def log_kernel(sigma: float) -> NDArray[np.float64]:
     gaussian = np.exp(-radius_squared / (2 * sigma**2))
     laplacian = gaussian / gaussian.sum() * (radius_squared - 2 * sigma**2) / sigma**4
     return laplacian - laplacian.mean()
+
+
+def ssim_slices(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
+    """Mean over slices of the SSIM of each slice alone: its data range is its own maximum, not the volume's."""
+    return _mean_of_slices(ssim, target, prediction, support)
+
+
+def psnr_slices(target: Volume, prediction: Volume, support: Volume | None = None) -> float:
+    """Mean over slices of the PSNR in dB of each slice alone: its peak is its own maximum, not the volume's."""
+    return _mean_of_slices(psnr, target, prediction, support)
+
+
+def _mean_of_slices(metric: Metric, target: Volume, prediction: Volume, support: Volume | None) -> float:
+    values = [metric(t[None], p[None], inside[None]) for t, p, inside in _slices(target, prediction, support)]
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def foreground(target: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Where a magnitude volume (slices, y, x) shows the object: over a tenth of its 99th percentile, holes filled."""
+    from scipy.ndimage import binary_fill_holes
+
+    bright = target > FOREGROUND_LEVEL * np.percentile(target, 99)
+    return np.stack([binary_fill_holes(mask) for mask in bright])
+
+
+@dataclass(frozen=True)
+class LesionRegion:
+    """One lesion in one slice: bool (y, x) masks of its pixels and of the ring around it."""
+
+    index: int
+    inside: NDArray[np.bool_]
+    ring: NDArray[np.bool_]
+
+
+def lesion_regions(lesions: NDArray[np.bool_], support: NDArray[np.bool_]) -> list[LesionRegion]:
+    """The lesions of a mask (slices, y, x), slice by slice, each with its surroundings.
+
+    Surroundings are pixels inside `support` (slices, y, x), 2 to 4 pixels away from the lesion, without other lesions.
+    Lesions of fewer than LEAST_LESION pixels in a slice, and those without surroundings, are left out.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    regions = []
+    for index, mask in enumerate(lesions):
+        labels, count = label(mask, structure=np.ones((3, 3)))
+        for number in range(1, count + 1):
+            inside = labels == number
+            distance = distance_transform_edt(~inside)
+            ring = (distance >= RING[0]) & (distance <= RING[1]) & ~mask & support[index]
+            if inside.sum() >= LEAST_LESION and ring.any():
+                regions.append(LesionRegion(index, inside, ring))
+    return regions
+
+
+def lesion_contrast(image: Volume, region: LesionRegion) -> float:
+    """(mean inside − mean of the ring) / mean of the ring, of a magnitude volume."""
+    plane = np.asarray(image[region.index], np.float64)
+    around = plane[region.ring].mean()
+    return float((plane[region.inside].mean() - around) / around) if around > 0 else float("nan")
+
+
+def contrast_to_noise(image: Volume, region: LesionRegion) -> float:
+    """(mean inside − mean of the ring) / standard deviation in the ring, of a magnitude volume."""
+    plane = np.asarray(image[region.index], np.float64)
+    spread = plane[region.ring].std()
+    return float((plane[region.inside].mean() - plane[region.ring].mean()) / spread) if spread > 0 else float("nan")
+
+
+def flat_region(image: NDArray[np.floating], support: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The most even square of FLAT_SIDE pixels inside the support of a magnitude slice (y, x), as bool (y, x).
+
+    Even: the smallest standard deviation relative to the mean, of squares at least half as bright as the object's
+    mean. All False if no square fits. Choose it in one image and use it for all that are compared.
+    """
+    from scipy.ndimage import binary_erosion, uniform_filter
+
+    values = image.astype(np.float64)
+    chosen = np.zeros(values.shape, dtype=bool)
+    whole = binary_erosion(support, np.ones((FLAT_SIDE, FLAT_SIDE)))
+    mean = uniform_filter(values, FLAT_SIDE)
+    if support.any():
+        whole &= mean > 0.5 * values[support].mean()
+    if whole.any():
+        spread = np.sqrt(np.maximum(uniform_filter(values**2, FLAT_SIDE) - mean**2, 0))
+        relative = np.where(whole, spread / np.where(whole, mean, 1), np.inf)
+        y, x = np.unravel_index(relative.argmin(), relative.shape)
+        half = FLAT_SIDE // 2
+        chosen[y - half : y + half + 1, x - half : x + half + 1] = True
+    return chosen
+
+
+def unevenness(image: NDArray[np.floating], region: NDArray[np.bool_]) -> float:
+    """Standard deviation / mean of a magnitude slice (y, x) in a flat region: its noise, without any reference."""
+    values = image[region].astype(np.float64)
+    return float(values.std() / values.mean()) if values.size and values.mean() > 0 else float("nan")
 
 
 def _slices(

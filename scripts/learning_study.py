@@ -5,7 +5,7 @@
 Trains each small network with each form and two seeds for the same number of gradient steps on the same simulated
 slices, and scores it on held-out volumes of two other subjects. Writes learning.csv, which is also where an interrupted
 run continues, and learning.md. About an hour and a quarter on two cores. IMAGES is the folder of MS patients' volumes
-that docs/model_cards/cirim_small.md cites.
+that docs/model_cards/cirim.md cites.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Compares methods on one real, fully sampled scan: writes real_brain.md and one figure per mask.
 
-    python scripts/results_real_brain.py --scan kdata_8ch.mat --network cirim_small -o docs/results
+    python scripts/results_real_brain.py --scan kdata_8ch.mat --network cirim -o docs/results
 
 The scan is `data/kdata_8ch.mat` of github.com/jiawang66/mripy (MIT): 8 coils, axial brain, 256 × 256.
 """

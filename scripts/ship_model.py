@@ -1,6 +1,6 @@
 """Put a trained model into the package: weights and config of a checkpoint, with its model card.
 
-python scripts/ship_model.py runs/cirim_small/best.safetensors docs/model_cards/cirim_small.md
+python scripts/ship_model.py runs/shipped_cirim/best.safetensors docs/model_cards/cirim.md
 """
 
 import sys

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from jsonargparse import ActionConfigFile
 from jsonargparse.typing import PositiveInt
 
+from mrirecon.cli import evaluate_grid
 from mrirecon.cli.configs import with_config_paths
 from mrirecon.cli.options import add_machine_options, add_scan_options, check_writable, opened_scans, torch_device
 from mrirecon.cli.parser import ArgumentParser
@@ -29,6 +30,8 @@ EXIT_ALL_FAILED = 4
 
 def run(argv: list[str]) -> int:
     """Evaluate what `argv` asks for; 0 if all scans went through, 3 if some failed, 4 if all did."""
+    if grid := evaluate_grid.asked_for(argv):
+        return evaluate_grid.run(argv, grid)
     options = _parser().parse_args(with_config_paths(argv))
     check_writable(options.output / "report.html")
     import torch  # here, because it takes seconds that a help text or a wrong option need not wait for
@@ -81,7 +84,12 @@ def _parser() -> ArgumentParser:
         f"{DISCLAIMER}",
     )
     add = parser.add_argument
-    add("--config", action=ActionConfigFile, help="options from a YAML file, or a shipped one by name (evaluate)")
+    add(
+        "--config",
+        action=ActionConfigFile,
+        help="options from a YAML file, or a shipped one by name (evaluate); or a whole comparison with its trainings, "
+        "such as cirim_2022_smoke (--config cirim_2022_smoke --help explains its options)",
+    )
     add("data", type=Path, nargs="+", metavar="DATA", help="fully sampled scans, folders of them, or manifests (.yaml)")
     add("--split", type=str, default="test", help="which rows of a manifest: train, val or test")
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")

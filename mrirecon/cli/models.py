@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.name is not None:
         model = _one(options.name)
-        print(json.dumps(model) if options.json else card_text(model["card"]).rstrip())
+        print(json.dumps(model) if options.json else model["card"].rstrip())
         return 0
     facts = {"shipped": _shipped(), "configs": _configs(), "importable": IMPORTABLE}
     print(json.dumps(facts) if options.json else _text(facts))
@@ -69,7 +69,7 @@ def _one(name: str) -> dict[str, Any]:
         **checkpoint.config,
         "parameters": _parameters(checkpoint.model),
         "intended": intended_ranges(checkpoint.card),
-        "card": checkpoint.card,
+        "card": card_text(checkpoint.card),
     }
 
 

@@ -1,12 +1,11 @@
 """Runs methods × settings over scans. Within a setting every method sees the same samples and the same maps."""
 
-import csv
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -15,22 +14,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrirecon import __version__, metrics
+from mrirecon import metrics
 from mrirecon.acquisition.sampling import Sampling, undersample
 from mrirecon.acquisition.scan import Scan
-from mrirecon.atomic import atomic_path
 from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.errors import InputError
+from mrirecon.evaluation.rows import Row, Volume, scores, stored_lesions
 from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.measurement import Measurement
 from mrirecon.physics.sampling import SamplingMask, mask_by_name
+from mrirecon.physics.sense import SenseOperator
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.pipeline import centre_crop, measure, reconstruct_slice
 
 log = logging.getLogger("mrirecon")
 
-Volume = NDArray[np.float32]
 Progress = Callable[[str], None]
 
 
@@ -50,43 +49,11 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: one method on one volume in one setting. Its fields are the columns of the CSV.
-
-    acceleration is the achieved one, acs the width in lines of the fully sampled centre (its narrower side).
-    nmse, psnr (dB), ssim: fastMRI's definitions over the whole volume, of magnitudes, inside the support of the maps,
-    against the fully sampled coil combination with the same maps, in the field of view that the header reconstructs.
-    hfen: error of the Laplacian of Gaussian (σ 1.5). complex_nmse: of the complex images. *_rss: against the file's
-    own `reconstruction_rss`, without a support; None where the file has none. seconds: whole volume, method alone
-    (reading and maps excluded). simulated: what the file says of its origin: yes, no, or unknown.
-    """
-
-    volume: str
-    method: str
-    mask: str
-    acceleration_asked: float
-    acceleration: float
-    acs: int
-    seed: int | None
-    slices: int
-    nmse: float
-    psnr: float
-    ssim: float
-    hfen: float
-    complex_nmse: float
-    nmse_rss: float | None
-    psnr_rss: float | None
-    ssim_rss: float | None
-    seconds: float
-    seconds_per_slice_median: float
-    device: str
-    simulated: str
-    version: str = __version__
-
-
-@dataclass(frozen=True)
 class Example:
-    """The central slice of one volume, for figures: magnitudes (y, x), the support, the mask, and the volume's rows."""
+    """The central slice of one volume, for figures: magnitudes (y, x), the support, the mask, and the volume's rows.
+
+    lesions: bool (y, x), where the file says that there are any, to show them in detail.
+    """
 
     volume: str
     setting: Setting
@@ -96,6 +63,7 @@ class Example:
     mask: NDArray[np.bool_]
     images: dict[str, Volume]
     rows: dict[str, Row]
+    lesions: NDArray[np.bool_] | None = None
 
 
 @dataclass
@@ -197,6 +165,7 @@ def evaluate_scan(
     estimates = {method.name: np.zeros_like(reference) for method in methods}
     seconds: dict[str, list[float]] = {method.name: [] for method in methods}
     complex_error = dict.fromkeys(estimates, 0.0)
+    misfit, measured = dict.fromkeys(estimates, 0.0), 0.0
     for data in measure(scan, sampling, device=device):
         progress(f"{scan.name} · {setting} · slice {data.index + 1} of {slices}")
         if data.reference is None:
@@ -204,14 +173,18 @@ def evaluate_scan(
         reference_image = centre_crop(data.reference, crop)
         reference[data.index] = reference_image.abs().cpu()
         support[data.index] = centre_crop(data.support, crop).cpu()
+        operator = SenseOperator(data.measurement)
+        measured += _energy(data.measurement.kspace)
         for method in methods:
             start = _clock(device)
             whole_image = reconstruct_slice(method.reconstructor, data)
             seconds[method.name].append(_clock(device) - start)
             image = centre_crop(whole_image, crop)
             estimates[method.name][data.index] = image.abs().cpu()
-            complex_error[method.name] += float((image - reference_image).abs().square().sum())
+            complex_error[method.name] += _energy(image - reference_image)
+            misfit[method.name] += _energy(operator.forward(whole_image[None]) - data.measurement.kspace)
     energy = float(np.square(reference, dtype=np.float64).sum())
+    lesions = stored_lesions(scan.path, reference.shape)
     rows = {}
     for method in methods:
         name, estimate = method.name, estimates[method.name]
@@ -225,11 +198,8 @@ def evaluate_scan(
             acs=min(calibration_width(sampling.mask[0])),
             seed=seed,
             slices=slices,
-            nmse=metrics.nmse(reference, estimate),
-            psnr=metrics.psnr(reference, estimate, support),
-            ssim=metrics.ssim(reference, estimate, support),
-            hfen=metrics.hfen(reference, estimate, support),
             complex_nmse=complex_error[name] / energy,
+            residual=misfit[name] / measured,
             nmse_rss=nmse_rss,
             psnr_rss=psnr_rss,
             ssim_rss=ssim_rss,
@@ -237,6 +207,7 @@ def evaluate_scan(
             seconds_per_slice_median=float(np.median(seconds[name])),
             device=_device_name(device, method),
             simulated=_simulated(scan.path),
+            **scores(reference, estimate, support, lesions),
         )
     middle = (slices - 1) // 2
     return Example(
@@ -248,6 +219,7 @@ def evaluate_scan(
         mask=_mask_of_slice(sampling, middle),
         images={name: estimate[middle] for name, estimate in estimates.items()},
         rows=rows,
+        lesions=None if lesions is None else lesions[middle],
     )
 
 
@@ -257,6 +229,10 @@ def _warm_up(method: Method, device: torch.device) -> None:
     measurement = Measurement(kspace=ones, mask=torch.ones_like(ones, dtype=torch.bool), sensitivities=ones)
     with suppress(Exception), torch.inference_mode():  # what cannot be done with this, scans will show
         method.reconstructor(measurement)
+
+
+def _energy(values: torch.Tensor) -> float:
+    return float(values.abs().square().sum())
 
 
 def _clock(device: torch.device) -> float:
@@ -298,14 +274,6 @@ def _simulated(path: Path) -> str:
             return "unknown"
     simulated = provenance.get("simulated") if isinstance(provenance, dict) else None
     return "yes" if simulated is True else "no" if simulated is False else "unknown"
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """The rows as one tidy table; the file appears whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,10 @@ def mask_label(name: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def panels(example: Example) -> Panels:
+def panels(example: Example, pixels: int = TILE_PIXELS) -> Panels:
     """Crop to the object; choose one window, one detail and one error scale, all but the last from the reference.
+
+    pixels: that the longer side of a tile has at least. The detail is around the largest lesion, where there is one.
 
     White is the 99.8th percentile of the inner part, as one reads a brain, so that bright scalp saturates.
     """
@@ -65,8 +67,12 @@ def panels(example: Example) -> Panels:
     # The scale suits the method in the middle: worse ones saturate, better ones stay dark.
     typical = np.median([np.percentile(error[inside], 99) for error in errors.values()]) if inside.any() else 0
     factor = max((f for f in ERROR_FACTORS if f * typical <= white), default=1)
-    detail_rows, detail_columns = detail_box(reference, inner)
-    zoom = -(-TILE_PIXELS // max(reference.shape))
+    lesions = None if example.lesions is None else example.lesions[rows, columns]
+    if lesions is not None and lesions.any():
+        detail_rows, detail_columns = _around_largest(lesions)
+    else:
+        detail_rows, detail_columns = detail_box(reference, inner)
+    zoom = -(-pixels // max(reference.shape))
     detail_zoom = round(zoom / DETAIL_SHARE)
     tiles = {name: _grey(image / white, zoom) for name, image in images.items()}
     tiles[REFERENCE] = _outlined(tiles[REFERENCE], detail_rows, detail_columns, zoom)
@@ -97,13 +103,34 @@ def _inner_part(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def detail_box(reference: Volume, inner: NDArray[np.bool_]) -> tuple[slice, slice]:
     """The window with the most fine structure of the reference in the inner part; no method's image has a say in it."""
-    height, width = (max(round(DETAIL_SHARE * n), 1) for n in reference.shape)
+    height, width = _detail_size(reference.shape)
     fine = np.abs(ndimage.gaussian_laplace(reference, 1.0)) * inner
     score = ndimage.uniform_filter(fine, (height, width), mode="constant")
     row, column = np.unravel_index(score.argmax(), score.shape)
-    top = int(np.clip(row - height // 2, 0, reference.shape[0] - height))
-    left = int(np.clip(column - width // 2, 0, reference.shape[1] - width))
+    return _box_around(int(row), int(column), reference.shape)
+
+
+def _around_largest(lesions: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The window around the largest lesion of a mask (y, x)."""
+    labels, _ = ndimage.label(lesions)
+    largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    row, column = np.argwhere(largest).mean(axis=0).round().astype(int)
+    return _box_around(int(row), int(column), lesions.shape)
+
+
+def _box_around(row: int, column: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The window of a detail as near to those coordinates as the picture's edges allow."""
+    height, width = _detail_size(shape)
+    top, left = (
+        int(np.clip(at - n // 2, 0, have - n))
+        for at, n, have in zip((row, column), (height, width), shape, strict=True)
+    )
     return slice(top, top + height), slice(left, left + width)
+
+
+def _detail_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    height, width = (max(round(DETAIL_SHARE * n), 1) for n in shape)
+    return height, width
 
 
 def _grey(image: Volume, zoom: int) -> Picture:

@@ -10,11 +10,23 @@ from pathlib import Path
 
 from mrirecon import __version__
 from mrirecon.atomic import atomic_path
-from mrirecon.evaluation.evaluate import Evaluation, Example, Table, summary, write_csv
-from mrirecon.evaluation.figures import REFERENCE, Panels, Picture, label, mask_label, panels, save_comparison
+from mrirecon.evaluation.evaluate import Evaluation, Example, Table, summary
+from mrirecon.evaluation.figures import (
+    REFERENCE,
+    TILE_PIXELS,
+    Panels,
+    Picture,
+    label,
+    mask_label,
+    panels,
+    save_comparison,
+)
+from mrirecon.evaluation.rows import write_csv
 from mrirecon.export.hdf5 import DISCLAIMER
 from mrirecon.reconstruction.methods import Method
 
+#: Columns of words, which stand at the left.
+TEXT_COLUMNS = ("mask", "method", "contrast", "setting", "chosen", "tried", "on")
 #: What each kind of method does, by class name, for a reader who is not of the field.
 HOW_IT_WORKS = {
     "ZeroFilled": "Samples that were not measured are taken as zero. No prior knowledge: shows the aliasing itself.",
@@ -76,6 +88,26 @@ def _count(number: int, noun: str) -> str:
 def _page(evaluation: Evaluation, methods: Sequence[Method], title: str, lead: str, command: str) -> str:
     simulated = {row.simulated for row in evaluation.rows}
     kicker = "Simulated data" if simulated == {"yes"} else "Partly simulated data" if "yes" in simulated else "Report"
+    body = f"""{"".join(comparison(example) for example in evaluation.examples)}
+<section>
+<h2>Image quality</h2>
+<div class="table">{table_html(summary(evaluation.rows))}</div>
+<p class="note">{_about_metrics(evaluation)}</p>
+</section>
+<section>
+<h2>How each method works</h2>
+<dl>{"".join(_method(method) for method in methods)}</dl>
+</section>
+<section>
+<h2>Make this page again</h2>
+<pre>{escape(command)}</pre>
+<p class="note">{escape(versions())}</p>
+</section>"""
+    return page(title, kicker, lead, _failures(evaluation), body)
+
+
+def page(title: str, kicker: str, lead: str, notice: str, body: str) -> str:
+    """A whole page: head, title and lead as text, notice and sections as HTML; nothing comes from outside."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -90,23 +122,9 @@ def _page(evaluation: Evaluation, methods: Sequence[Method], title: str, lead: s
 <p class="kicker">{kicker}</p>
 <h1>{escape(title)}</h1>
 <p class="lead">{escape(lead)}</p>
-{_failures(evaluation)}
+{notice}
 </header>
-{"".join(_comparison(example) for example in evaluation.examples)}
-<section>
-<h2>Image quality</h2>
-<div class="table">{_table(summary(evaluation.rows))}</div>
-<p class="note">{_about_metrics(evaluation)}</p>
-</section>
-<section>
-<h2>How each method works</h2>
-<dl>{"".join(_method(method) for method in methods)}</dl>
-</section>
-<section>
-<h2>Make this page again</h2>
-<pre>{escape(command)}</pre>
-<p class="note">{escape(_versions())}</p>
-</section>
+{body}
 <footer>{DISCLAIMER} Made by mrirecon {__version__}.</footer>
 </main>
 </body>
@@ -121,19 +139,22 @@ def _failures(evaluation: Evaluation) -> str:
     return f'<div class="notice"><strong>These scans could not be evaluated:</strong><ul>{lines}</ul></div>'
 
 
-def _comparison(example: Example) -> str:
-    tiles = panels(example)
+def comparison(example: Example, pixels: int = TILE_PIXELS, where: str = "") -> str:
+    """A section with the pictures of all methods; pixels: see `panels`; where: what stands before the heading."""
+    tiles = panels(example, pixels)
     acceleration = next(iter(example.rows.values())).acceleration
     mask = escape(mask_label(example.setting.mask))
+    lesion = example.lesions is not None and example.lesions.any()
+    chosen = "around the largest lesion" if lesion else "where the fully sampled image has most fine structure"
     return f"""<section>
-<h2>{mask} sampling, {acceleration:.2f} times fewer measurements</h2>
+<h2>{escape(where)}{mask} sampling, {acceleration:.2f} times fewer measurements</h2>
 <div class="cards" style="--columns: {len(tiles.images)}">
 {"".join(_card(example, name, tiles) for name in tiles.images)}
 </div>
 <p class="note">{escape(example.volume)}, slice {example.slice_index + 1}. All images share one grey scale, and all
 error maps one colour scale: none <span class="scale" style="background: {_gradient()}"></span>
 {100 / tiles.error_factor:.0f} % of the images’ white or more (difference of the magnitudes × {tiles.error_factor}).
-The detail (box) is where the fully sampled image has most fine structure.</p>
+The detail (box) is {chosen}.</p>
 </section>
 """
 
@@ -176,10 +197,15 @@ def _gradient() -> str:
     return f"linear-gradient(to right, {', '.join(to_hex(colormaps['inferno'](step / 8)) for step in range(9))})"
 
 
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def table_html(table: Table) -> str:
+    """The table as HTML."""
+    kinds = [' class="text"' if column in TEXT_COLUMNS else "" for column in table.columns]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in table.rows)
+    return f"<table><thead><tr>{line('th', table.columns)}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _about_metrics(evaluation: Evaluation) -> str:
@@ -204,7 +230,8 @@ def _method(method: Method) -> str:
     return f"<dt>{escape(full_title)}</dt><dd>{escape(text)}</dd>"
 
 
-def _versions() -> str:
+def versions() -> str:
+    """Of this program, its packages and the machine."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "sigpy"))
     machine = f"{platform.system()} {platform.machine()}"
     return f"mrirecon {__version__}, Python {platform.python_version()}, {packages}; {machine}."

@@ -49,7 +49,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """--output, --init, --ckpt_path."""
         parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for all results")
-        parser.add_argument("--init", type=Path | None, default=None, help="model or checkpoint whose weights to start from")
+        parser.add_argument("--init", type=Path | None, default=None, help="model or checkpoint to start from")
         parser.add_argument("--ckpt_path", type=Path | None, default=None, help="last.ckpt of a run to resume")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:

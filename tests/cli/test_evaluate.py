@@ -91,3 +91,53 @@ def test_the_shipped_config_is_found_by_name_and_can_be_overridden(data: Path, t
     assert main(["evaluate", "--config", "evaluate", str(data / "a.h5"), *options, "-o", str(out)]) == 0
     assert {row["mask"] for row in table(out)} == {"equispaced", "gaussian2d"}
     assert {row["acceleration_asked"] for row in table(out)} == {"2.0"}
+
+
+GRID = """
+title: A small grid
+reference: cs
+masks: [equispaced]
+accelerations: [2]
+acs: 12
+data: {train: 0, val: 0, test: 1, contrasts: [t1], slices: 1, matrix: [48, 48], coils: 3}
+methods:
+  zero: {method: zero-filled}
+  cs: {method: cs, arguments: {iterations: 3}}
+"""
+
+
+def test_a_grid_runs_from_nothing_to_the_report_and_again(tmp_path: Path, capsys) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    arguments = ["evaluate", "--config", str(tmp_path / "grid.yaml"), "-o", str(tmp_path / "run"), "--workers", "1"]
+    assert main(arguments) == 0
+    rows = table(tmp_path / "run")
+    assert [row["method"] for row in rows] == ["zero", "cs"]
+    assert "simulating: 1 of 1" in capsys.readouterr().err
+    assert "A small grid" in (tmp_path / "run" / "report.html").read_text()
+    assert main(arguments) == 0
+    assert "simulating" not in capsys.readouterr().err
+    assert table(tmp_path / "run") == rows
+
+
+def test_a_data_set_from_elsewhere_takes_one_path(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    manifest = tmp_path / "scans.yaml"
+    files = "".join(f"- {{file: data/{name}, subject: {name}, split: test}}\n" for name in ("a.h5", "b.h5"))
+    manifest.write_text(f"name: elsewhere\nfiles:\n{files}")
+    grid, out = f"--config={tmp_path / 'grid.yaml'}", tmp_path / "run"
+    assert main(["evaluate", grid, str(manifest), "-o", str(out), "--workers", "1"]) == 0
+    assert {row["volume"] for row in table(out)} == {"a.h5", "b.h5"}
+
+
+def test_what_is_wrong_in_a_grid_is_said_before_any_work(tmp_path: Path, capsys) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID.replace("cs, arg", "spells, arg").replace("reference: cs", "reference: x"))
+    out = tmp_path / "run"
+    assert main(["evaluate", "--config", str(tmp_path / "grid.yaml"), "-o", str(out)]) == 2
+    assert "grid.yaml: reference: 'x'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_papers_grids_are_found_by_name(capsys) -> None:
+    for name in ("cirim_2022_smoke", "configs/papers/rim_2020_small.yaml"):
+        assert main(["evaluate", "--config", name, "--help"]) == 0
+        assert "comparison grid" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_a_3d_scan_stays_within_the_budget(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
-@pytest.mark.parametrize(("method", "tolerance"), [("zero-filled", 0), ("cs", 0), ("cirim_small", 1e-5)])
+@pytest.mark.parametrize(("method", "tolerance"), [("zero-filled", 0), ("cs", 0), ("irim", 1e-5)])
 def test_images_do_not_depend_on_the_budget(tmp_path: Path, monkeypatch, method: str, tolerance: float) -> None:
     scan = write_slab(tmp_path / "slab.h5")
     monkeypatch.setattr("mrirecon.reconstruction.budget.resident_bytes", lambda: 0)
@@ -151,7 +151,7 @@ def test_the_weight_is_told_in_units_of_the_data(tmp_path: Path, capsys, method:
         assert f"{told:.4g} in units of the data" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("asked", "method", "used"), [("bf16", "cirim_small", "bf16"), ("bf16", "cg-sense", "fp32")])
+@pytest.mark.parametrize(("asked", "method", "used"), [("bf16", "irim", "bf16"), ("bf16", "cg-sense", "fp32")])
 def test_the_precision_is_on_record(tmp_path: Path, capsys, asked: str, method: str, used: str) -> None:
     scan, out = write_slab(tmp_path / "slab.h5"), tmp_path / "out.h5"
     arguments = [scan, *AXES, "-o", out, "--method", method, "--precision", asked]

@@ -50,11 +50,13 @@ def test_every_config_that_trains_is_listed_with_its_data_consistency(facts) -> 
 def test_shipped_models_are_listed_and_their_cards_printed(facts, capsys) -> None:
     (name, path), *_ = shipped_models().items()
     model = facts["shipped"][0]
-    assert (model["name"], model["parameters"], model["file"]) == (name, 60_928, str(path))
+    assert (model["name"], model["parameters"], model["file"]) == (name, 264_965, str(path))
     assert main(["models", name]) == 0
     assert capsys.readouterr().out.startswith(f"# {name}\n")
     assert main(["models", name, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["card"].startswith(f"# {name}\n")
+    told = json.loads(capsys.readouterr().out)
+    assert told["card"].startswith(f"# {name}\n")
+    assert told["intended"]["coils"] == [1, 32]
 
 
 def test_the_text_is_for_people(capsys) -> None:
@@ -78,4 +80,4 @@ def test_what_is_said_to_be_importable_is_known_to_the_importers() -> None:
 
 def test_an_unknown_name_lists_the_known_ones(capsys) -> None:
     assert main(["models", "nothing"]) == 2
-    assert "cirim_small" in capsys.readouterr().err
+    assert "irim" in capsys.readouterr().err

@@ -407,7 +407,7 @@ def test_geometric_compression_of_a_slab_keeps_its_image(slab: Make) -> None:
     assert error(zero_filled(path, *NO_NOISE, "--compress-coils", "3"), truth) > error(geometric, truth)
 
 
-@pytest.mark.parametrize("method", ["zero-filled", "cg-sense", "cs", "cirim_small"])
+@pytest.mark.parametrize("method", ["zero-filled", "cg-sense", "cs", "irim"])
 def test_the_unit_of_the_samples_passes_through_every_method(slices: Make, tmp_path: Path, method: str) -> None:
     def images(factor: float, *arguments: str) -> NDArray:
         def edit(readout: Any, s: int, kz: int, ky: int) -> bool:
@@ -427,7 +427,7 @@ def test_the_unit_of_the_samples_passes_through_every_method(slices: Make, tmp_p
     np.testing.assert_allclose(images(1e-6) / whitened.max(), whitened / whitened.max(), **tolerance)
 
 
-@pytest.mark.parametrize("method", ["cs", "cirim_small"])
+@pytest.mark.parametrize("method", ["cs", "irim"])
 def test_methods_that_denoise_unalias_raw_data(slices: Make, method: str) -> None:
     path, truth = slices((128, 64), (64, 64), coils=6, edit=lambda _, s, kz, ky: ky % 3 == 0 or abs(ky - 32) < 9)
     assert error(image_by(method, path, *NO_NOISE), truth) < 0.5 * error(zero_filled(path, *NO_NOISE), truth)

@@ -3,6 +3,7 @@ import math
 from dataclasses import fields, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,8 @@ from mrirecon.evaluation.evaluate import (
     evaluate,
     evaluate_scan,
     summary,
-    write_csv,
 )
+from mrirecon.evaluation.rows import write_csv
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.reconstruction.methods import Method, method_by_name
 
@@ -195,3 +196,20 @@ def test_the_summary_gives_median_range_and_n() -> None:
 
 def test_an_infinite_score_is_shown_not_hidden() -> None:
     assert "inf" in summary([row(psnr=math.inf)]).markdown()
+
+
+def test_lesions_of_the_file_and_what_needs_no_reference_are_in_the_row(write_scan, zero_filled) -> None:
+    path = write_scan()
+    assert evaluate([path], [zero_filled], [EQUISPACED]).rows[0].lesions is None
+    mask = np.zeros((2, 64, 64), dtype=bool)
+    mask[:, 30:34, 30:34] = True
+    with h5py.File(path, "a") as file:
+        file["lesion_mask"] = mask
+    settings = [Setting("equispaced", 1), EQUISPACED]
+    full, poor = evaluate([path], [zero_filled], settings).rows
+    assert full.lesions == poor.lesions == 2
+    assert full.lesion_contrast_error == pytest.approx(0, abs=1e-5)
+    assert poor.lesion_contrast_error > 0.01
+    assert full.lesion_cnr == pytest.approx(full.lesion_cnr_reference, abs=1e-4)
+    assert full.residual < poor.residual < 1
+    assert full.unevenness > 0

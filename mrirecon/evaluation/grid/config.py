@@ -1,0 +1,216 @@
+"""What a grid is: its YAML file as checked facts, its methods and its settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from mrirecon.errors import UsageError
+from mrirecon.evaluation.evaluate import Setting
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where scans come from.
+
+    path: a manifest of fully sampled scans or of NIfTI images, or a folder of NIfTI images; None = the built-in heads.
+    All but path and seed is for the simulation, from heads or from images. train, val, test: how many heads. contrasts:
+    of heads; files have their own. slices: of each volume, evenly spread. matrix: (y, x); None = the images' own, for
+    heads 160 × 160. lesions: of each head. snr: as `mrirecon simulate` takes it. seed: of heads, coils, noise and
+    splits.
+    """
+
+    path: Path | None = None
+    train: int = 12
+    val: int = 2
+    test: int = 8
+    contrasts: tuple[str, ...] = ("t1", "flair")
+    slices: int = 4
+    matrix: tuple[int, int] | None = None
+    coils: int = 8
+    snr: float = 30.0
+    lesions: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method of the grid: classical, trained here, or a checkpoint.
+
+    method: name of a classical or shipped one, or a checkpoint file. config: or a training config, by name or path,
+    whose `model` is trained on the data set. data_consistency: forms to compare. arguments: for the constructor, over
+    those of the config. tune: argument → values, of which the best on the validation split is taken, for each contrast,
+    mask and acceleration.
+    """
+
+    method: str | None = None
+    config: str | None = None
+    data_consistency: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    tune: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.method is None) == (self.config is None):
+            raise UsageError("a method of a grid has either 'method' (one that is there) or 'config' (one to train).")
+        if len(self.tune) > 1:
+            raise UsageError("'tune' takes one argument and its values.")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How networks are trained: epochs over all training slices; matrix: crop slices to it; acs: as `Undersampling`."""
+
+    epochs: int = 20
+    batch_size: int = 1
+    matrix: tuple[int, int] | None = None
+    precision: str = "32-true"
+    acs: tuple[int, int] = (8, 24)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid. title: of the report; note: what its reader must know first. reference: the variant compared with.
+
+    masks, accelerations: every combination is trained for and tested. unseen: further [mask, acceleration], only
+    tested. acs: fully sampled lines in tests; None = each kind's own. seeds: of trainings. shifts: further data sets by
+    name, only tested. checkpoints: folder of `NETWORK_seedN.safetensors`, used instead of training where they are.
+    """
+
+    title: str
+    methods: Mapping[str, MethodSpec]
+    reference: str
+    note: str = ""
+    masks: tuple[str, ...] = ("equispaced", "gaussian2d")
+    accelerations: tuple[float, ...] = (4, 8)
+    unseen: tuple[tuple[str, float], ...] = ()
+    acs: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    data: DataSet = field(default_factory=DataSet)
+    shifts: Mapping[str, DataSet] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    checkpoints: Path | None = None
+
+    def __post_init__(self) -> None:
+        for setting in self.settings():
+            setting.sampling_mask()
+        if self.reference not in (names := [variant.name for variant in self.variants()]):
+            raise UsageError(f"reference: '{self.reference}' is none of the methods: {', '.join(names)}.")
+
+    def settings(self) -> list[Setting]:
+        """Every way to undersample, those never trained for at the end."""
+        trained = product(self.masks, self.accelerations)
+        return [Setting(mask, r, self.acs) for mask, r in (*trained, *self.unseen)]
+
+    def variants(self) -> list["Variant"]:
+        """Every method with every form of data consistency and, if it is trained here, every seed."""
+        return [
+            Variant(name, spec, form, seed if spec.config else None)
+            for name, spec in self.methods.items()
+            for form in spec.data_consistency or (None,)
+            for seed in (self.seeds if spec.config else (0,))
+        ]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method with one form of data consistency (None: it has no choice) and one seed (None: nothing is trained)."""
+
+    method: str
+    spec: MethodSpec
+    consistency: str | None
+    seed: int | None
+
+    def __hash__(self) -> int:
+        return hash(self.file_stem)  # what it is given has no hash
+
+    @property
+    def name(self) -> str:
+        """What is compared; trainings from several seeds count as one."""
+        return f"{self.method}, {self.consistency}" if self.consistency else self.method
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What its constructor is given over its own defaults."""
+        form = {"data_consistency": self.consistency} if self.consistency else {}
+        return {**self.spec.arguments, **form}
+
+    @property
+    def file_stem(self) -> str:
+        """A name for files."""
+        text = "".join(letter if letter.isalnum() else "_" for letter in self.name.lower())
+        return f"{text}_seed{self.seed}" if self.seed is not None else text
+
+
+def is_grid(content: object) -> bool:
+    """Whether the content of a YAML file is that of a grid: `methods` is a mapping."""
+    return isinstance(content, dict) and isinstance(content.get("methods"), dict)
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid of a YAML file. UsageError says which field is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return grid_of(content)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def grid_of(content: Mapping[str, Any]) -> Grid:
+    """The grid that the content of a YAML file describes."""
+    if not is_grid(content):
+        raise UsageError("is not a grid: it must have the field 'methods', with a name for each.")
+    values = dict(content)
+    values["methods"] = {name: _made(MethodSpec, spec, f"methods: {name}") for name, spec in values["methods"].items()}
+    values["data"] = _made(DataSet, values.get("data") or {}, "data")
+    shifts = values.get("shifts") or {}
+    values["shifts"] = {name: _made(DataSet, spec, f"shifts: {name}") for name, spec in shifts.items()}
+    values["training"] = _made(Training, values.get("training") or {}, "training")
+    return _made(Grid, values, "the grid")
+
+
+def as_content(value: Any) -> Any:
+    """A dataclass, or what is in one, as plain values for YAML and JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_content(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: as_content(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_content(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _made(kind: type[T], values: Any, where: str) -> T:
+    """The dataclass of those values, lists made tuples; UsageError names a field that is not there or does not fit."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: must have fields.")
+    known = {f.name: str(f.type) for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := [name for name in values if name not in known]:
+        raise UsageError(f"{where}: there is no field '{unknown[0]}'; there are {', '.join(known)}.")
+    made = {name: _typed(value, known[name], f"{where}: {name}") for name, value in values.items()}
+    try:
+        return kind(**made)
+    except TypeError as error:
+        raise UsageError(f"{where}: {error}.") from error
+
+
+def _typed(value: Any, kind: str, where: str) -> Any:
+    """A plain value as a field of that type takes it."""
+    many = "tuple" in kind
+    if value is None or not isinstance(value, list | str | int | float | bool):
+        return value
+    if many != isinstance(value, list):
+        raise UsageError(f"{where}: {value!r} must be {'a list' if many else 'one value'}.")
+    if isinstance(value, list):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    if "Path" in kind:
+        return Path(str(value)).expanduser()
+    if ("int" in kind and type(value) is not int) or ("float" in kind and not isinstance(value, int | float)):
+        raise UsageError(f"{where}: {value!r} must be a number.")
+    return value
