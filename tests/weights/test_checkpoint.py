@@ -10,6 +10,7 @@ from mrirecon.errors import CheckpointError
 from mrirecon.models.cirim import CIRIM
 from mrirecon.weights import shipped_models
 from mrirecon.weights.checkpoint import FACTS, facts_of, load_checkpoint, save_checkpoint
+from mrirecon.weights.intended import card_text
 
 CONFIG = {"class_path": "mrirecon.models.cirim.CIRIM", "init_args": {"cascades": 1, "channels": 8, "time_steps": 2}}
 
@@ -121,4 +122,4 @@ def test_damaged_missing_and_ill_fitting_files_are_explained(saved, tmp_path):
 def test_shipped_models_load():
     for path in shipped_models().values():
         checkpoint = load_checkpoint(path)
-        assert checkpoint.card.startswith("# ")
+        assert card_text(checkpoint.card).startswith("# ")
