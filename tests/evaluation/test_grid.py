@@ -22,6 +22,8 @@ from mrirecon.evaluation.grid.run import GridRun, Machine, run_grid
 from mrirecon.evaluation.grid.tables import SSIM, ranked_table, trained_for, values_of
 from mrirecon.training.callbacks import ValidationImages
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted((ROOT / "configs" / "papers").glob("*.yaml"))
 CONTENT = {
