@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains the shipped models again: first the IRIM, then from it the CIRIM, cascade by cascade, then all cascades together.
+# Trains the shipped models again: first the IRIM, then the CIRIM from copies of it (--init), about an hour each on a CPU
+# core. The model cards tell what was done for the models that are shipped.
 # usage: scripts/train_shipped.sh CONFIG IMAGES [options of mrirecon train]
 # CONFIG is shipped_irim, shipped_cirim or that of a network to compare with. IMAGES is a folder with the public images that
 # the model cards cite: images/ms, images/other and labels. The split is by subject: MS patients 01, 03, 04, four label
