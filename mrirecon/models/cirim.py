@@ -14,14 +14,15 @@ from mrirecon.models.blocks.data_consistency import DataConsistency
 from mrirecon.models.blocks.recurrent import Unit
 from mrirecon.models.rim import RIMCascade
 from mrirecon.physics.measurement import Measurement, Reconstructor
+from mrirecon.physics.phase import smooth_phase, without_phase
 from mrirecon.physics.sense import SenseOperator
 
 
 class CIRIM(Reconstructor):
     """Cascaded RIMs.
 
-    cascades: K. time_steps: T per cascade. unit, channels, recurrent_kernel, data_consistency: as in `RIM`; the
-    explicit step comes after every cascade.
+    cascades: K. time_steps: T per cascade. unit, channels, recurrent_kernel, data_consistency, remove_phase: as in
+    `RIM`; the explicit step comes after every cascade.
     How cascades are joined differs between the author's releases: detach_between_cascades cuts the gradient there,
     carry_hidden_state hands the recurrent states on instead of starting at zero, cascade_start `initial` restarts every
     cascade from the zero-filled image.
@@ -38,17 +39,22 @@ class CIRIM(Reconstructor):
         detach_between_cascades: bool = False,
         carry_hidden_state: bool = False,
         cascade_start: Literal["previous", "initial"] = "previous",
+        remove_phase: bool = False,
     ):
         super().__init__()
         self.steps_per_cascade = time_steps
         self.detach_between_cascades = detach_between_cascades
         self.carry_hidden_state = carry_hidden_state
         self.cascade_start = cascade_start
+        self.remove_phase = remove_phase
         self.cascades = nn.ModuleList(
             RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency) for _ in range(cascades)
         )
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
+        if self.remove_phase:
+            phase = smooth_phase(measurement)
+            measurement = without_phase(measurement, phase)
         operator = SenseOperator(measurement)
         initial = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image
         image, hidden = initial, None
@@ -64,4 +70,4 @@ class CIRIM(Reconstructor):
             hidden = states if self.carry_hidden_state else None
             image = steps[-1]
             estimates = estimates + steps if self.training else steps
-        return estimates
+        return [estimate * phase for estimate in estimates] if self.remove_phase else estimates

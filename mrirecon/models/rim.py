@@ -15,6 +15,7 @@ from mrirecon.models.blocks.convolution import ReplicateConv2d
 from mrirecon.models.blocks.data_consistency import RECURRENT_FORMS, STEPS, DataConsistency, split_consistency
 from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_, recurrent_layer
 from mrirecon.physics.measurement import Measurement, Reconstructor
+from mrirecon.physics.phase import smooth_phase, without_phase
 from mrirecon.physics.sense import SenseOperator
 
 Hidden = tuple[Tensor, Tensor]
@@ -99,7 +100,8 @@ class RIM(Reconstructor):
 
     unit: recurrent cell, gru, mgu or indrnn. channels: features of every layer. time_steps: T. recurrent_kernel: side
     of the recurrent convolutions. data_consistency: `implicit` gives the network the gradient; an explicit form is a
-    step after the last time step; `implicit+soft` and the like are both.
+    step after the last time step; `implicit+soft` and the like are both. remove_phase: the network sees images without
+    their smooth phase (`physics.phase`), nearly real whatever the scan; estimates have it again.
     """
 
     def __init__(
@@ -109,16 +111,21 @@ class RIM(Reconstructor):
         time_steps: int = 8,
         recurrent_kernel: int = 1,
         data_consistency: DataConsistency = "implicit",
+        remove_phase: bool = False,
     ):
         super().__init__()
+        self.remove_phase = remove_phase
         self.steps_per_cascade = time_steps
         self.cascade = RIMCascade(unit, channels, time_steps, recurrent_kernel, data_consistency)
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
+        if self.remove_phase:
+            phase = smooth_phase(measurement)
+            measurement = without_phase(measurement, phase)
         operator = SenseOperator(measurement)
         image = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image
         estimates, _ = self.cascade(image, operator, None)
-        return estimates
+        return [estimate * phase for estimate in estimates] if self.remove_phase else estimates
 
 
 class IRIM(RIM):
@@ -130,5 +137,6 @@ class IRIM(RIM):
         time_steps: int = 8,
         recurrent_kernel: int = 1,
         data_consistency: DataConsistency = "implicit",
+        remove_phase: bool = False,
     ):
-        super().__init__("indrnn", channels, time_steps, recurrent_kernel, data_consistency)
+        super().__init__("indrnn", channels, time_steps, recurrent_kernel, data_consistency, remove_phase)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,3 +41,22 @@ def test_explicit_consistency_brings_the_answer_closer_to_the_data(form, measure
         tied.load_state_dict(free.state_dict(), strict=False)
         misfits = [(SenseOperator(m).forward(model.eval()(m)[0]) - m.kspace).norm() for model in (free, tied)]
     assert misfits[1] < 0.9 * misfits[0]
+
+
+@pytest.mark.parametrize("model", [IRIM, CIRIM])
+def test_without_the_phase_a_turned_measurement_gives_the_turned_image(model, measurement):
+    """Whatever the phase of the data, the network sees the same."""
+    m = measurement()
+    torch.manual_seed(1)
+    network = model(channels=8, time_steps=2, remove_phase=True).eval()
+    for name, parameter in network.named_parameters():
+        if "conv" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    turn = torch.polar(torch.tensor(1.0), torch.tensor(0.7))
+    with torch.no_grad():
+        image, turned = network(m)[-1], network(replace(m, kspace=m.kspace * turn))[-1]
+        unturned = model(channels=8, time_steps=2).eval()
+        unturned.load_state_dict(network.state_dict())
+        plain = unturned(m)[-1]
+    torch.testing.assert_close(turned, image * turn, rtol=1e-4, atol=1e-5)
+    assert (plain - image).norm() > 1e-3 * image.norm()
