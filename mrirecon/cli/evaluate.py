@@ -148,7 +148,7 @@ def show(evaluation: "Evaluation", written: list[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mrirecon.evaluation.evaluate import summary
+    from mrirecon.evaluation.summary import summary
 
     content = summary(evaluation.rows)
     table = Table(title="median over volumes (range)" if evaluation.volumes > 1 else None)

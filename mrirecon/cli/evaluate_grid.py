@@ -37,7 +37,8 @@ def run(argv: list[str], path: Path) -> int:
     check_writable(output / "report.html")
     from mrirecon.evaluation.grid.config import read_grid
     from mrirecon.evaluation.grid.report import write_report
-    from mrirecon.evaluation.grid.run import Machine, run_grid
+    from mrirecon.evaluation.grid.results import Machine
+    from mrirecon.evaluation.grid.run import run_grid
 
     grid = read_grid(path)
     if options.data:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 
 import h5py
@@ -15,22 +14,25 @@ import torch
 from numpy.typing import NDArray
 
 from mrirecon import metrics
-from mrirecon.acquisition.sampling import Sampling, undersample
+from mrirecon.acquisition.sampling import Sampling, sampling_of, undersample
 from mrirecon.acquisition.scan import Scan
 from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.conditioning.opening import open_scans
-from mrirecon.errors import InputError
 from mrirecon.evaluation.rows import Row, Volume, scores, stored_lesions
 from mrirecon.physics.calibration import calibration_width
-from mrirecon.physics.measurement import Measurement
+from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.physics.sampling import SamplingMask, mask_by_name
 from mrirecon.physics.sense import SenseOperator
 from mrirecon.reconstruction.methods import Method
-from mrirecon.reconstruction.pipeline import centre_crop, measure, reconstruct_slice
+from mrirecon.reconstruction.pipeline import SliceData, centre_crop, measure, reconstruct_slice
 
 log = logging.getLogger("mrirecon")
 
 Progress = Callable[[str], None]
+#: What makes a slice's image of what was measured; `reconstruct_slice`, or the same of a corrupted measurement.
+Reconstruct = Callable[[Reconstructor, SliceData], torch.Tensor]
+#: The mask of scans that were undersampled when they were acquired.
+AS_ACQUIRED = "as acquired"
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ class Setting:
 class Example:
     """The central slice of one volume, for figures: magnitudes (y, x), the support, the mask, and the volume's rows.
 
-    lesions: bool (y, x), where the file says that there are any, to show them in detail.
+    reference: None where the scan was undersampled when it was acquired. lesions: bool (y, x), where the file says that
+    there are any, to show them in detail.
     """
 
     volume: str
     setting: Setting
     slice_index: int
-    reference: Volume
+    reference: Volume | None
     support: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     images: dict[str, Volume]
@@ -97,6 +100,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate every method on every scan in every setting; a scan that fails is recorded and the rest goes on.
 
+    A scan that was undersampled when it was acquired is reconstructed as it is, once, and only what needs no reference
+    is measured.
+
     open_file: gives the volumes of a file. seed: of the masks; None derives it from each file's name. max_slices:
     evaluate only that many central slices of each scan. progress: called with a line of text as the work goes on.
     Raises UsageError for a mask that does not exist, before any work.
@@ -110,10 +116,11 @@ def evaluate(
     evaluation = Evaluation()
     for path in paths:
         with _survivable(evaluation, path):
-            for volume, setting in product(open_file(path), settings):
+            volumes = open_file(path)
+            for volume, how in [(v, s) for v in volumes for s in ([None] if v.prospective else settings)]:
                 with _survivable(evaluation, path):
                     scan = central_slices(volume, max_slices)
-                    example = evaluate_scan(scan, setting, methods, seed=seed, device=device, progress=progress)
+                    example = evaluate_scan(scan, how, methods, seed=seed, device=device, progress=progress)
                     evaluation.add(example)
     return evaluation
 
@@ -146,18 +153,21 @@ def central_slices(scan: Scan, count: int | None) -> Scan:
 
 def evaluate_scan(
     scan: Scan,
-    setting: Setting,
+    setting: Setting | None,
     methods: Sequence[Method],
     *,
     seed: int | None,
     device: torch.device,
     progress: Progress = lambda text: None,
+    reconstruct: Reconstruct = reconstruct_slice,
 ) -> Example:
     """Undersample one scan, reconstruct it with each method, and score. Only magnitude volumes stay in memory.
 
-    Raises UsageError if the scan is undersampled already, InputError if it cannot be read.
+    setting: None takes the scan as it was acquired, without a reference, so most scores are None.
+    Raises UsageError if the scan shall be undersampled and is already, InputError if it cannot be read.
     """
-    sampling = undersample(scan, setting.sampling_mask(), seed)
+    sampling = undersample(scan, setting.sampling_mask(), seed) if setting else sampling_of(scan)
+    setting = setting or Setting(AS_ACQUIRED, round(sampling.acceleration, 2))
     slices, crop = scan.slices, scan.header.recon_size
     size = centre_crop(torch.from_numpy(sampling.mask[0]), crop).shape
     reference: Volume = np.zeros((slices, *size), np.float32)
@@ -168,23 +178,26 @@ def evaluate_scan(
     misfit, measured = dict.fromkeys(estimates, 0.0), 0.0
     for data in measure(scan, sampling, device=device):
         progress(f"{scan.name} · {setting} · slice {data.index + 1} of {slices}")
-        if data.reference is None:
-            raise InputError(f"{scan.path}: has no fully sampled k-space to compare with.")
-        reference_image = centre_crop(data.reference, crop)
-        reference[data.index] = reference_image.abs().cpu()
+        reference_image = None if data.reference is None else centre_crop(data.reference, crop)
+        if reference_image is not None:
+            reference[data.index] = reference_image.abs().cpu()
         support[data.index] = centre_crop(data.support, crop).cpu()
         operator = SenseOperator(data.measurement)
         measured += _energy(data.measurement.kspace)
         for method in methods:
             start = _clock(device)
-            whole_image = reconstruct_slice(method.reconstructor, data)
+            whole_image = reconstruct(method.reconstructor, data)
             seconds[method.name].append(_clock(device) - start)
             image = centre_crop(whole_image, crop)
             estimates[method.name][data.index] = image.abs().cpu()
-            complex_error[method.name] += _energy(image - reference_image)
+            if reference_image is not None:
+                complex_error[method.name] += _energy(image - reference_image)
             misfit[method.name] += _energy(operator.forward(whole_image[None]) - data.measurement.kspace)
     energy = float(np.square(reference, dtype=np.float64).sum())
+    known = reference if sampling.retrospective else None
     lesions = stored_lesions(scan.path, reference.shape)
+    # What is even must be no one method's opinion.
+    guide = reference if sampling.retrospective else np.mean(list(estimates.values()), axis=0)
     rows = {}
     for method in methods:
         name, estimate = method.name, estimates[method.name]
@@ -198,7 +211,7 @@ def evaluate_scan(
             acs=min(calibration_width(sampling.mask[0])),
             seed=seed,
             slices=slices,
-            complex_nmse=complex_error[name] / energy,
+            complex_nmse=complex_error[name] / energy if sampling.retrospective else None,
             residual=misfit[name] / measured,
             nmse_rss=nmse_rss,
             psnr_rss=psnr_rss,
@@ -207,14 +220,14 @@ def evaluate_scan(
             seconds_per_slice_median=float(np.median(seconds[name])),
             device=_device_name(device, method),
             simulated=_simulated(scan.path),
-            **scores(reference, estimate, support, lesions),
+            **scores(known, estimate, support, lesions, guide),
         )
     middle = (slices - 1) // 2
     return Example(
         volume=scan.name,
         setting=setting,
         slice_index=middle,
-        reference=reference[middle],
+        reference=reference[middle] if sampling.retrospective else None,
         support=support[middle],
         mask=_mask_of_slice(sampling, middle),
         images={name: estimate[middle] for name, estimate in estimates.items()},
@@ -286,32 +299,3 @@ class Table:
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-#: Metric → (heading, format). Shown in this order.
-SHOWN = {
-    "ssim": ("SSIM ↑", ".3f"),
-    "psnr": ("PSNR (dB) ↑", ".1f"),
-    "nmse": ("NMSE ↓", ".4f"),
-    "hfen": ("HFEN ↓", ".3f"),
-    "seconds_per_slice_median": ("s / slice", ".2f"),
-}
-
-
-def summary(rows: Sequence[Row]) -> Table:
-    """Median over volumes with the range in brackets, and n, for each method in each setting."""
-    groups: dict[tuple[str, float, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.mask, row.acceleration_asked, row.method), []).append(row)
-    columns = ["mask", "acceleration", "method", *(heading for heading, _ in SHOWN.values()), "n"]
-    lines = []
-    for (mask, _, method), group in groups.items():
-        values = [_median_and_range([getattr(row, name) for row in group], form) for name, (_, form) in SHOWN.items()]
-        achieved = _median_and_range([row.acceleration for row in group], ".2f")
-        lines.append([mask, f"{achieved}×", method, *values, str(len(group))])
-    return Table(columns, lines)
-
-
-def _median_and_range(values: Sequence[float], form: str) -> str:
-    low, middle, high = (format(value, form) for value in (min(values), np.median(values), max(values)))
-    return middle if low == high else f"{middle} ({low}–{high})"

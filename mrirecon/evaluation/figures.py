@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from mrirecon.atomic import atomic_path
 from mrirecon.evaluation.evaluate import Example, Volume
+from mrirecon.evaluation.rows import Row
 from mrirecon.export.hdf5 import DISCLAIMER
 
 Picture = NDArray[np.uint8]
@@ -28,7 +29,7 @@ ERROR_FACTORS = (1, 2, 3, 5, 10, 20, 50, 100)
 class Panels:
     """Tiles of one Example as uint8 pictures, grey (y, x) or RGB (y, x, 3).
 
-    images, details: by column, the reference first. errors: by method.
+    images, details: by column, the reference first. errors: by method; none without a reference.
     Errors are shown times `error_factor`: the brightest colour is the white of the images divided by it.
     """
 
@@ -44,6 +45,13 @@ def label(name: str) -> str:
     return LABELS.get(name, Path(name).name)
 
 
+def score_text(row: Row) -> str:
+    """The scores under a picture's heading."""
+    if row.ssim is None:
+        return f"residual {row.residual:.4f} · unevenness {row.unevenness:.3f}"
+    return f"SSIM {row.ssim:.3f} · PSNR {row.psnr:.1f} dB"
+
+
 def mask_label(name: str) -> str:
     """A mask's name as text: gaussian2d → Gaussian 2D."""
     text = re.sub(r"([12])d$", r" \1D", name.replace("_", " "))
@@ -53,19 +61,26 @@ def mask_label(name: str) -> str:
 def panels(example: Example, pixels: int = TILE_PIXELS) -> Panels:
     """Crop to the object; choose one window, one detail and one error scale, all but the last from the reference.
 
+    Without a reference the mean of all methods' images takes its place in this, and is not shown.
+
     pixels: that the longer side of a tile has at least. The detail is around the largest lesion, where there is one.
 
     White is the 99.8th percentile of the inner part, as one reads a brain, so that bright scalp saturates.
     """
     rows, columns = _object_box(example.support)
     inside = example.support[rows, columns]
-    images = {name: image[rows, columns] for name, image in {REFERENCE: example.reference, **example.images}.items()}
-    reference = images[REFERENCE]
+    images = {name: image[rows, columns] for name, image in example.images.items()}
+    if example.reference is None:
+        reference = np.mean(list(images.values()), axis=0)
+    else:
+        reference = example.reference[rows, columns]
+        images = {REFERENCE: reference, **images}
     inner = _inner_part(inside)
     white = float(np.percentile(reference[inner], 99.8)) if inner.any() else 1.0
-    errors = {name: np.abs(images[name] - reference) for name in example.images}
+    errors = {name: np.abs(images[name] - reference) for name in example.images if REFERENCE in images}
     # The scale suits the method in the middle: worse ones saturate, better ones stay dark.
-    typical = np.median([np.percentile(error[inside], 99) for error in errors.values()]) if inside.any() else 0
+    measurable = errors and inside.any()
+    typical = np.median([np.percentile(error[inside], 99) for error in errors.values()]) if measurable else 0
     factor = max((f for f in ERROR_FACTORS if f * typical <= white), default=1)
     lesions = None if example.lesions is None else example.lesions[rows, columns]
     if lesions is not None and lesions.any():
@@ -75,7 +90,8 @@ def panels(example: Example, pixels: int = TILE_PIXELS) -> Panels:
     zoom = -(-pixels // max(reference.shape))
     detail_zoom = round(zoom / DETAIL_SHARE)
     tiles = {name: _grey(image / white, zoom) for name, image in images.items()}
-    tiles[REFERENCE] = _outlined(tiles[REFERENCE], detail_rows, detail_columns, zoom)
+    first = next(iter(tiles))
+    tiles[first] = _outlined(tiles[first], detail_rows, detail_columns, zoom)
     return Panels(
         images=tiles,
         details={n: _grey(image[detail_rows, detail_columns] / white, detail_zoom) for n, image in images.items()},
@@ -161,25 +177,22 @@ def save_comparison(path: Path, example: Example) -> None:
 
     tiles = panels(example)
     names = list(tiles.images)
-    height, width = tiles.images[REFERENCE].shape[:2]
+    height, width = tiles.images[names[0]].shape[:2]
     figure = Figure(figsize=(2.7 * len(names), 8.1 * height / width + 1.3), dpi=160, layout="constrained")
     axes = figure.subplots(3, len(names), squeeze=False)
     for column, name in zip(axes.T, names, strict=True):
         row = example.rows.get(name)
-        scores = f"SSIM {row.ssim:.3f} · PSNR {row.psnr:.1f} dB" if row else f"slice {example.slice_index + 1}"
+        scores = score_text(row) if row else f"slice {example.slice_index + 1}"
         column[0].set_title(f"{label(name)}\n{scores}", fontsize=10)
         bottom = tiles.errors.get(name, tiles.mask)
         for axis, tile in zip(column, (tiles.images[name], tiles.details[name], bottom), strict=True):
             axis.imshow(tile, cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[], frame_on=False)
-    axes[2, 0].set_xlabel("sampled k-space", fontsize=10)
-    for axis in axes[2, 1:]:
-        axis.set_xlabel(f"|error| × {tiles.error_factor}", fontsize=10)
+    for axis, name in zip(axes[2], names, strict=True):
+        axis.set_xlabel(f"|error| × {tiles.error_factor}" if name in tiles.errors else "sampled k-space", fontsize=10)
     achieved = next(iter(example.rows.values())).acceleration
     figure.suptitle(f"{example.volume} · {mask_label(example.setting.mask)}, {achieved:.2f}×", fontsize=11)
-    figure.supxlabel(
-        f"All error maps on one scale: brightest = {100 / tiles.error_factor:.0f} % of the images' white. {DISCLAIMER}",
-        fontsize=8,
-    )
+    scale = f"All error maps on one scale: brightest = {100 / tiles.error_factor:.0f} % of the images' white. "
+    figure.supxlabel(f"{scale if tiles.errors else ''}{DISCLAIMER}", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)

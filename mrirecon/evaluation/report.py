@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mrirecon import __version__
 from mrirecon.atomic import atomic_path
-from mrirecon.evaluation.evaluate import Evaluation, Example, Table, summary
+from mrirecon.evaluation.evaluate import AS_ACQUIRED, Evaluation, Example, Table
 from mrirecon.evaluation.figures import (
     REFERENCE,
     TILE_PIXELS,
@@ -20,13 +20,17 @@ from mrirecon.evaluation.figures import (
     mask_label,
     panels,
     save_comparison,
+    score_text,
 )
 from mrirecon.evaluation.rows import write_csv
+from mrirecon.evaluation.summary import summary
 from mrirecon.export.hdf5 import DISCLAIMER
 from mrirecon.reconstruction.methods import Method
 
 #: Columns of words, which stand at the left.
-TEXT_COLUMNS = ("mask", "method", "contrast", "setting", "chosen", "tried", "on")
+TEXT_COLUMNS = ("data set", "mask", "method", "contrast", "setting", "chosen", "tried", "on")
+#: More pictures beside each other are too small to see anything.
+COLUMNS_ON_PAPER = 7
 #: What each kind of method does, by class name, for a reader who is not of the field.
 HOW_IT_WORKS = {
     "ZeroFilled": "Samples that were not measured are taken as zero. No prior knowledge: shows the aliasing itself.",
@@ -59,7 +63,7 @@ def write_results(
     figures = []
     for example in evaluation.examples:
         setting = example.setting
-        figures.append(folder / "figures" / f"{setting.mask}_{setting.acceleration:g}x.png")
+        figures.append(folder / "figures" / f"{setting.mask.replace(' ', '_')}_{setting.acceleration:g}x.png")
         save_comparison(figures[-1], example)
     with atomic_path(page) as temporary:
         temporary.write_text(_page(evaluation, methods, title, lead, command), encoding="utf-8")
@@ -69,16 +73,26 @@ def write_results(
 def describe(evaluation: Evaluation) -> str:
     """What was compared on what, as one paragraph."""
     methods = list(dict.fromkeys(label(row.method) for row in evaluation.rows))
-    masks = list(dict.fromkeys(f"{row.mask} {row.acceleration_asked:g}×" for row in evaluation.rows))
+    scored = [row for row in evaluation.rows if row.mask != AS_ACQUIRED]
+    masks = list(dict.fromkeys(f"{row.mask} {row.acceleration_asked:g}×" for row in scored))
+    unreferenced = len({row.volume for row in evaluation.rows if row.mask == AS_ACQUIRED})
     slices = sum({row.volume: row.slices for row in evaluation.rows}.values())
     origin = {"yes": "simulated", "no": "measured", "unknown": "of unstated origin"}
     origins = " and ".join(sorted({origin[row.simulated] for row in evaluation.rows}))
-    return (
+    text = (
         f"{_count(len(methods), 'method')} ({', '.join(methods)}) reconstructed {_count(evaluation.volumes, 'scan')} "
-        f"({_count(slices, 'slice')}, {origins}) from part of the k-space. Asked for were {', '.join(masks)}; the "
-        "achieved accelerations are in the table. Within a setting all methods saw the same samples and the same coil "
-        "sensitivity maps, estimated from these samples alone, and were compared with the image of the full k-space."
+        f"({_count(slices, 'slice')}, {origins}) from part of the k-space. Within a setting all methods saw the same "
+        "samples and the same coil sensitivity maps, estimated from these samples alone"
     )
+    text += ", and were compared with the image of the full k-space. " if scored else ". "
+    if scored:
+        text += f"Asked for were {', '.join(masks)}; the achieved accelerations are in the table. "
+    if unreferenced:
+        text += (
+            f"{_count(unreferenced, 'scan')} had been undersampled when acquired, so there is no reference: residual "
+            "says how well an image fits the samples, unevenness how noisy it is, and neither whether it is right."
+        )
+    return text.strip()
 
 
 def _count(number: int, noun: str) -> str:
@@ -146,26 +160,32 @@ def comparison(example: Example, pixels: int = TILE_PIXELS, where: str = "") -> 
     mask = escape(mask_label(example.setting.mask))
     lesion = example.lesions is not None and example.lesions.any()
     chosen = "around the largest lesion" if lesion else "where the fully sampled image has most fine structure"
+    errors = (
+        f"""All images share one grey scale, and all
+error maps one colour scale: none <span class="scale" style="background: {_gradient()}"></span>
+{100 / tiles.error_factor:.0f} % of the images’ white or more (difference of the magnitudes × {tiles.error_factor})."""
+        if tiles.errors
+        else "All images share one grey scale. The scan was undersampled when it was acquired: there is no fully "
+        "sampled image, so nothing here says which image is right."
+    )
+    chosen = chosen if tiles.errors or lesion else "where the mean of all images has most fine structure"
     return f"""<section>
 <h2>{escape(where)}{mask} sampling, {acceleration:.2f} times fewer measurements</h2>
-<div class="cards" style="--columns: {len(tiles.images)}">
+<div class="cards" style="--columns: {min(len(tiles.images), COLUMNS_ON_PAPER)}">
 {"".join(_card(example, name, tiles) for name in tiles.images)}
 </div>
-<p class="note">{escape(example.volume)}, slice {example.slice_index + 1}. All images share one grey scale, and all
-error maps one colour scale: none <span class="scale" style="background: {_gradient()}"></span>
-{100 / tiles.error_factor:.0f} % of the images’ white or more (difference of the magnitudes × {tiles.error_factor}).
+<p class="note">{escape(example.volume)}, slice {example.slice_index + 1}. {errors}
 The detail (box) is {chosen}.</p>
 </section>
 """
 
 
 def _card(example: Example, name: str, tiles: Panels) -> str:
-    if name == REFERENCE:
-        score, last, last_text = "reference", tiles.mask, "sampled k-space (bright = measured)"
-    else:
-        row = example.rows[name]
-        score = f"SSIM {row.ssim:.3f} · PSNR {row.psnr:.1f} dB"
+    score = "reference" if name == REFERENCE else score_text(example.rows[name])
+    if name in tiles.errors:
         last, last_text = tiles.errors[name], f"error × {tiles.error_factor}"
+    else:
+        last, last_text = tiles.mask, "sampled k-space (bright = measured)"
     height, width = tiles.images[name].shape[:2]
     title = label(name)
     return f"""<figure class="card">
@@ -210,12 +230,17 @@ def table_html(table: Table) -> str:
 
 def _about_metrics(evaluation: Evaluation) -> str:
     slices = sum({row.volume: row.slices for row in evaluation.rows}.values())
+    against = (
+        "Against the fully sampled image, inside the object. SSIM and PSNR: higher is better; NMSE and HFEN (error of "
+        "edges): lower is better. "
+        if any(row.ssim is not None for row in evaluation.rows)
+        else ""
+    )
     devices = "; ".join(sorted({row.device for row in evaluation.rows}))
     return escape(
         f"n = number of volumes ({evaluation.volumes}; {_count(slices, 'slice')} in all); with more than one, the "
-        "median and the range are given. Against the fully sampled image, inside the object. SSIM and PSNR: higher is "
-        "better; NMSE and HFEN (error of edges): lower is better. Time of the method alone, without reading and coil "
-        f"maps, on: {devices}."
+        f"median and the range are given. {against}Time of the method alone, without reading and coil maps, on: "
+        f"{devices}."
     )
 
 

@@ -32,6 +32,7 @@ class Row:
     lesion_contrast_error: mean over them of |contrast − that of the reference|; lesion_cnr: median contrast-to-noise,
     lesion_cnr_reference: that of the reference. residual: ‖samples − measured‖² / ‖measured‖² where measured,
     which no reference enters. unevenness: noise in a flat region of the middle slice over its mean.
+    Of a scan that was undersampled when it was acquired, only what needs no reference is known; the rest is None.
     """
 
     volume: str
@@ -42,11 +43,11 @@ class Row:
     acs: int
     seed: int | None
     slices: int
-    nmse: float
-    psnr: float
-    ssim: float
-    hfen: float
-    complex_nmse: float
+    nmse: float | None
+    psnr: float | None
+    ssim: float | None
+    hfen: float | None
+    complex_nmse: float | None
     nmse_rss: float | None
     psnr_rss: float | None
     ssim_rss: float | None
@@ -69,12 +70,23 @@ class Row:
     unevenness: float | None = None
 
 
-def scores(reference: Volume, estimate: Volume, support: Mask, lesions: Mask | None) -> dict[str, Any]:
-    """The fields of a Row that compare two magnitude volumes (slices, y, x) inside a support; lesions: their mask."""
+def scores(
+    reference: Volume | None, estimate: Volume, support: Mask, lesions: Mask | None, guide: Volume
+) -> dict[str, Any]:
+    """The fields of a Row that compare two magnitude volumes (slices, y, x) inside a support; lesions: their mask.
+
+    guide: the volume that says where it is even, for all methods. reference: None leaves what needs it None.
+    """
+    middle = (len(estimate) - 1) // 2
+    flat = metrics.flat_region(guide[middle], support[middle])
+    own = {
+        "unevenness": metrics.unevenness(estimate[middle], flat),
+        **({} if lesions is None else lesion_scores(reference, estimate, support, lesions)),
+    }
+    if reference is None:
+        return own | dict.fromkeys(("nmse", "psnr", "ssim", "hfen"))
     bright = metrics.foreground(reference)
-    middle = (len(reference) - 1) // 2
-    flat = metrics.flat_region(reference[middle], support[middle])
-    return {
+    return own | {
         "nmse": metrics.nmse(reference, estimate),
         "psnr": metrics.psnr(reference, estimate, support),
         "ssim": metrics.ssim(reference, estimate, support),
@@ -85,16 +97,19 @@ def scores(reference: Volume, estimate: Volume, support: Mask, lesions: Mask | N
         "ssim_foreground": metrics.ssim(reference, estimate, bright),
         "psnr_slices": metrics.psnr_slices(reference, estimate, support),
         "ssim_slices": metrics.ssim_slices(reference, estimate, support),
-        "unevenness": metrics.unevenness(estimate[middle], flat),
-        **({} if lesions is None else lesion_scores(reference, estimate, support, lesions)),
     }
 
 
-def lesion_scores(reference: Volume, estimate: Volume, support: Mask, lesions: Mask) -> dict[str, float | int | None]:
+def lesion_scores(reference: Volume | None, estimate: Volume, support: Mask, lesions: Mask) -> dict[str, float | int]:
     """The fields of a Row that tell of lesions; of all volumes (slices, y, x)."""
     regions = metrics.lesion_regions(lesions, support)
     if not regions:
         return {"lesions": 0}
+    if reference is None:
+        return {
+            "lesions": len(regions),
+            "lesion_cnr": float(np.median([metrics.contrast_to_noise(estimate, region) for region in regions])),
+        }
     contrasts = np.array([[metrics.lesion_contrast(image, r) for image in (reference, estimate)] for r in regions])
     noise = np.array([[metrics.contrast_to_noise(image, r) for image in (reference, estimate)] for r in regions])
     return {

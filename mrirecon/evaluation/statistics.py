@@ -6,11 +6,11 @@ bootstrap interval of their median (Efron, Ann. Statist. 7:1, 1979). With fewer 
 is: not even six equal signs would reach 5 % with fewer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 #: Fewer units than this give neither a p nor an interval.
 LEAST_UNITS = 6
@@ -40,12 +40,20 @@ class Difference:
 
 def median_interval(values: ArrayLike, seed: int = 0) -> Interval | None:
     """Bootstrap 95 % interval (percentiles) of the median of `values` (n,); None with fewer than LEAST_UNITS."""
+    return _bootstrap_interval(values, np.median, seed)
+
+
+def mean_interval(values: ArrayLike, seed: int = 0) -> Interval | None:
+    """The same of the mean: for rates, whose median says little."""
+    return _bootstrap_interval(values, np.mean, seed)
+
+
+def _bootstrap_interval(values: ArrayLike, statistic: Callable[..., NDArray], seed: int) -> Interval | None:
     sample = np.asarray(values, dtype=np.float64)
     if sample.size < LEAST_UNITS:
         return None
     drawn = np.random.default_rng(seed).integers(sample.size, size=(DRAWS, sample.size))
-    medians = np.median(sample[drawn], axis=1)
-    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(statistic(sample[drawn], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -71,12 +79,22 @@ def paired_differences(values: Mapping[str, Mapping[str, float]], reference: str
 
     Units that either lacks, or whose difference is not finite, are left out. KeyError if there is no such reference.
     """
-    own = values[reference]
+    return paired_changes(
+        {method: values[reference] for method in values if method != reference},
+        {method: theirs for method, theirs in values.items() if method != reference},
+    )
+
+
+def paired_changes(
+    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
+) -> dict[str, Difference]:
+    """What changed for each method that both have: `after` minus `before`, of method → unit → number.
+
+    Units that either lacks, or whose difference is not finite, are left out.
+    """
     found = {}
-    for method, theirs in values.items():
-        if method == reference:
-            continue
-        both = [theirs[unit] - own[unit] for unit in own if unit in theirs]
+    for method in [method for method in before if method in after]:
+        both = [after[method][unit] - before[method][unit] for unit in before[method] if unit in after[method]]
         finite = tuple(difference for difference in both if np.isfinite(difference))
         median = float(np.median(finite)) if finite else float("nan")
         p = signed_rank_p(finite) if len(finite) >= LEAST_UNITS else None

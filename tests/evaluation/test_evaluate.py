@@ -17,9 +17,10 @@ from mrirecon.evaluation.evaluate import (
     central_slices,
     evaluate,
     evaluate_scan,
-    summary,
 )
+from mrirecon.evaluation.report import describe, write_results
 from mrirecon.evaluation.rows import write_csv
+from mrirecon.evaluation.summary import summary
 from mrirecon.physics.measurement import Measurement, Reconstructor
 from mrirecon.reconstruction.methods import Method, method_by_name
 
@@ -213,3 +214,30 @@ def test_lesions_of_the_file_and_what_needs_no_reference_are_in_the_row(write_sc
     assert full.lesion_cnr == pytest.approx(full.lesion_cnr_reference, abs=1e-4)
     assert full.residual < poor.residual < 1
     assert full.unevenness > 0
+
+
+def test_an_undersampled_scan_is_measured_by_what_needs_no_reference(write_scan, tmp_path: Path) -> None:
+    path = write_scan()
+    with h5py.File(path, "a") as file:
+        lines = EQUISPACED.sampling_mask().mask((64, 64), 0, "y").numpy()
+        file["kspace"][...] = file["kspace"][()] * lines
+    methods = [method_by_name("zero-filled"), method_by_name("cs")]
+    evaluation = evaluate([path], methods, [EQUISPACED, GAUSSIAN])
+    assert evaluation.failures == {}
+    assert [row.method for row in evaluation.rows] == ["zero-filled", "cs"]
+    assert {row.mask for row in evaluation.rows} == {"as acquired"}
+    zero_filled, cs = evaluation.rows
+    assert zero_filled.ssim is zero_filled.nmse is zero_filled.complex_nmse is zero_filled.psnr_foreground is None
+    columns = np.flatnonzero(lines.any(axis=0))
+    assert zero_filled.acceleration == pytest.approx((columns[-1] + 1 - columns[0]) / len(columns), abs=0.005)
+    assert 0 < cs.residual < zero_filled.residual
+    assert cs.unevenness > 0
+    table = summary(evaluation.rows)
+    assert "residual" in table.columns
+    assert "SSIM ↑" not in table.columns
+    page = write_results(tmp_path / "out", evaluation, methods, title="t", lead=describe(evaluation), command="c")[-1]
+    html = page.read_text(encoding="utf-8")
+    assert "there is no reference" in html
+    assert "undersampled when it was acquired" in html
+    assert "error ×" not in html
+    assert all(written.exists() for written in (tmp_path / "out" / "figures").iterdir())

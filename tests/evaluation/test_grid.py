@@ -12,14 +12,18 @@ from pytorch_lightning import Trainer
 
 from mrirecon.acquisition.scan import sha256_of
 from mrirecon.errors import InputError, UsageError
+from mrirecon.evaluation.evaluate import Setting
 from mrirecon.evaluation.grid import run as grid_run
 from mrirecon.evaluation.grid.charts import looks, pareto_front
 from mrirecon.evaluation.grid.config import Grid, as_content, grid_of, read_grid
 from mrirecon.evaluation.grid.data import fitted_to, of_split, simulate, volumes_of
 from mrirecon.evaluation.grid.jobs import run_jobs
 from mrirecon.evaluation.grid.report import write_report
-from mrirecon.evaluation.grid.run import GridRun, Machine, run_grid
+from mrirecon.evaluation.grid.results import GridRun, Machine
+from mrirecon.evaluation.grid.robust_tables import corruption_table, gap_table, lesion_table
+from mrirecon.evaluation.grid.run import run_grid
 from mrirecon.evaluation.grid.tables import SSIM, ranked_table, trained_for, values_of
+from mrirecon.evaluation.robustness.corruptions import CORRUPTIONS, WORST_CASE, Corruption
 from mrirecon.training.callbacks import ValidationImages
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -36,10 +40,25 @@ CONTENT = {
     "data": {
         "train": 1, "val": 1, "test": 2, "contrasts": ["t1"], "slices": 1, "matrix": [48, 48], "coils": 3, "lesions": 4,
     },
+    "shifts": {
+        "other coils": {
+            "train": 1, "val": 1, "test": 1, "contrasts": ["t1"], "slices": 1, "matrix": [48, 48], "coils": 2,
+            "seed": 1,
+        },
+    },
+    "robustness": {
+        "settings": [["equispaced", 3]],
+        "methods": ["CS", "UNet, none"],
+        "corruptions": {"noise": [1, 3], "worst_case": [1]},
+        "steps": 2,
+        "lesions": {"diameters": [4], "contrasts": [0.5]},
+        "gap": ["other coils"],
+    },
     "training": {"epochs": 1, "acs": [8, 12]},
     "methods": {
         "Zero-filled": {"method": "zero-filled"},
         "CS": {"method": "cs", "arguments": {"iterations": 3}, "tune": {"weight": [0.005, 5.0]}},
+        "CS best": {"method": "cs", "arguments": {"iterations": 3}, "oracle": {"weight": [5.0, 0.005]}},
         "UNet": {
             "config": "unet_small", "data_consistency": ["none", "soft"], "arguments": {"channels": 2, "pools": 1},
         },
@@ -62,28 +81,76 @@ def finished(grid: Grid, tmp_path_factory) -> tuple[GridRun, Path]:
 
 def test_every_method_form_volume_and_setting_has_a_cell(finished: tuple[GridRun, Path]) -> None:
     run, _ = finished
-    cells = {(c.variant.name, c.volume.subject, c.setting) for c in run.cells}
-    assert len(cells) == len(run.cells) == 4 * 2 * 2
+    cells = {(c.variant.name, c.volume.data, c.volume.subject, c.setting) for c in run.cells}
+    assert len(cells) == len(run.cells) == 5 * (2 + 1) * 2
     assert run.failures == []
     assert run.missing == 0
-    assert {c.variant.name for c in run.cells} == {"Zero-filled", "CS", "UNet, none", "UNet, soft"}
+    assert {c.variant.name for c in run.cells} == {"Zero-filled", "CS", "CS best (oracle)", "UNet, none", "UNet, soft"}
     assert {c.row.simulated for c in run.cells} == {"yes"}
 
 
 def test_the_weight_is_tuned_on_the_validation_split(finished: tuple[GridRun, Path]) -> None:
     run, _ = finished
     assert {facts["value"] for facts in run.tuned.values()} == {0.005}  # the other wipes the image out
-    assert len(run.tuned) == 2  # a contrast, two accelerations
+    assert len(run.tuned) == 2 + 2  # a contrast, two accelerations; and for the gap
+
+
+def test_the_oracle_takes_the_best_for_each_volume_and_has_no_speed(finished: tuple[GridRun, Path]) -> None:
+    run, _ = finished
+    best = [cell for cell in run.cells if cell.variant.name == "CS best (oracle)"]
+    tuned = {(c.volume, c.setting): c.row.nmse for c in run.cells if c.variant.name == "CS"}
+    assert {cell.oracle for cell in best} == {"weight = 0.005"}
+    assert all(cell.row.nmse == tuned[cell.volume, cell.setting] for cell in best if cell.volume.data == "own")
+    assert "CS best (oracle)" not in run.speeds
+
+
+def test_corruptions_cost_quality_and_the_worst_case_more_than_noise(finished: tuple[GridRun, Path]) -> None:
+    run, _ = finished
+    assert len(run.corrupted) == 2 * 2 * 3  # methods, volumes, kinds and levels
+    assert {cell.setting for cell in run.corrupted} == {Setting("equispaced", 3, 12)}
+    errors = {(c.volume, c.variant, c.corruption): c.row.nmse for c in run.corrupted}
+    for volume, variant in {(c.volume, c.variant) for c in run.corrupted}:
+        some, more, worst = (
+            errors[volume, variant, corruption]
+            for corruption in (Corruption("noise", 1), Corruption("noise", 3), Corruption("worst_case", 1, 2))
+        )
+        assert some < worst
+        assert some < more or variant.name != "CS"  # the network was hardly trained and sees little of anything
+    table = corruption_table(run, "noise", Setting("equispaced", 3, 12))
+    assert [line[0] for line in table.rows] == ["CS", "UNet, none"]
+    assert table.columns[2:6] == ["clean", "1", "3", "loss at 3"]
+
+
+def test_inserted_lesions_are_counted_by_subject(finished: tuple[GridRun, Path]) -> None:
+    run, folder = finished
+    table = lesion_table(run)
+    assert [line[:3] for line in table.rows] == [["CS", "2", "2"], ["UNet, none", "2", "2"]]
+    with (folder / "lesions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4
+    detected = [line["detected"] == "True" for line in lines if line["method"] == "CS"]
+    assert table.rows[0][3] == f"{np.mean(detected):.0%}"
+
+
+def test_the_gap_is_what_training_on_the_test_data_would_gain(finished: tuple[GridRun, Path]) -> None:
+    run, _ = finished
+    table = gap_table(run)
+    assert [line[:3] for line in table.rows] == [["other coils", "CS", "1"], ["other coils", "UNet, none", "1"]]
+    there = next(c for c in run.gap["other coils"] if c.variant.name == "UNet, none")
+    own = next(c for c in run.cells if (c.volume, c.variant, c.setting) == (there.volume, there.variant, there.setting))
+    assert table.rows[1][5] == f"{there.row.ssim - own.row.ssim:+.4f}"
+    assert there.row.ssim != own.row.ssim  # other weights
 
 
 def test_a_second_run_does_nothing_and_finds_the_same(
     finished: tuple[GridRun, Path], grid: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, folder = finished
-    for work in ("simulate", "train_network", "tune", "score"):
+    for work in ("simulate", "train_network", "tune", "score", "find_lesions"):
         monkeypatch.setattr(grid_run, work, lambda job: pytest.fail("was done again"))
     again = run_grid(grid, folder, Machine())
     assert [cell.row for cell in again.cells] == [cell.row for cell in run.cells]
+    assert (again.corrupted, again.lesions, again.gap) == (run.corrupted, run.lesions, run.gap)
 
 
 def test_only_what_is_missing_is_done_again_and_the_numbers_repeat(
@@ -123,9 +190,12 @@ def test_the_report_stands_alone_and_says_what_it_must(finished: tuple[GridRun, 
         "Quality against acceleration",
         "Quality against time",
         "UNet: soft − none",
+        "corrupted measurements",
+        "inserted lesions",
+        "the gap to training",
     ):
         assert text in html
-    assert html.count("data:image/svg+xml;base64,") >= 4
+    assert html.count("data:image/svg+xml;base64,") >= 6
     assert yaml.safe_load((folder / "grid.yaml").read_text())["methods"]["CS"]["tune"] == {"weight": [0.005, 5.0]}
     with (folder / "results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -143,8 +213,9 @@ def test_with_two_subjects_there_is_no_rank_and_no_p(finished: tuple[GridRun, Pa
 def test_the_unit_is_the_subject_and_not_the_volume(finished: tuple[GridRun, Path]) -> None:
     run, _ = finished
     values = values_of(run.cells, SSIM)["CS"]
-    assert list(values) == ["own test000", "own test001"]
-    own = [c.row.ssim for c in run.cells if c.variant.name == "CS" and c.volume.subject == "test000"]
+    assert list(values) == ["own test000", "own test001", "other coils test000"]
+    places = [(c.row.ssim, c.variant.name, c.volume.data, c.volume.subject) for c in run.cells]
+    own = [ssim for ssim, *place in places if place == ["CS", "own", "test000"]]
     assert len(own) == 2
     assert values["own test000"] == pytest.approx(np.mean(own))
 
@@ -198,7 +269,8 @@ def test_scans_with_a_manifest_are_taken_as_they_are(write_scan, tmp_path: Path,
     volumes, sources = volumes_of("own", data, tmp_path / "data")
     assert sources == []
     assert [(v.split, v.subject, v.contrast) for v in volumes] == [(s, n, "axt2") for n, s in names.items() if s]
-    classical = replace(grid, data=data, reference="CS", methods={"CS": grid.methods["CS"]})
+    only = {"CS": grid.methods["CS"]}
+    classical = replace(grid, data=data, reference="CS", methods=only, shifts={}, robustness=None)
     run = run_grid(classical, tmp_path / "run", Machine())
     assert [cell.volume.path.name for cell in run.cells] == ["c.h5", "c.h5"]
     (tmp_path / "c.h5").unlink()
@@ -260,6 +332,12 @@ def test_images_keep_their_shape_and_brightness_on_another_matrix() -> None:
         ({"masks": "equispaced"}, "must be a list"),
         ({"data": {"slices": "many"}}, "must be a number"),
         ({"volume": 3}, "no field 'volume'"),
+        ({"robustness": {}, "methods": {"A": {"config": "unet", "oracle": {"x": [1]}}}}, "need no training"),
+        ({"robustness": {"settings": [], "corruptions": {"gravity": [1]}}}, "no 'gravity'"),
+        ({"robustness": {"settings": [["equispaced", 9]]}}, "'equispaced 9×' is none of the grid's"),
+        ({"robustness": {"settings": [], "methods": ["Nobody"]}}, "'Nobody' is none of the grid's"),
+        ({"robustness": {"settings": [], "gap": ["own"]}}, "gap: 'own'"),
+        ({"robustness": {"settings": [], "lesions": {"size": 3}}}, "robustness: lesions: there is no field 'size'"),
     ],
 )
 def test_what_is_wrong_in_a_grid_is_said(change: dict, words: str) -> None:
@@ -272,8 +350,12 @@ def test_the_papers_grids_can_be_read_and_built(path: Path, tmp_path: Path) -> N
     grid = read_grid(path)
     assert grid_of(as_content(grid)) == grid
     assert not {"poisson2d"} & set(grid.masks)  # kept out of all training
+    assert grid.robustness
+    assert {"worst_case", "noise"} <= set(grid.robustness.corruptions)  # of the same norm
+    assert grid.robustness.lesions
     if path.stem.endswith("_small"):
         assert len(grid.seeds) >= 2
+        assert set(grid.robustness.corruptions) == {*CORRUPTIONS, WORST_CASE}
         assert grid.data.test >= 8
     if path.stem.endswith("_smoke"):
         assert "Plumbing" in grid.note

@@ -8,7 +8,9 @@ from mrirecon.evaluation import statistics
 from mrirecon.evaluation.statistics import (
     LEAST_UNITS,
     holm,
+    mean_interval,
     median_interval,
+    paired_changes,
     paired_differences,
     ranks,
     signed_rank_p,
@@ -100,3 +102,26 @@ def test_overlapping_intervals_are_not_ranked_against_each_other() -> None:
     intervals = {"best": (0.9, 0.95), "close": (0.86, 0.91), "middle": (0.85, 0.88), "poor": (0.5, 0.6), "few": None}
     assert ranks(intervals, higher_is_better=True) == {"best": 1, "close": 1, "middle": 2, "poor": 4, "few": None}
     assert ranks(intervals, higher_is_better=False)["poor"] == 1
+
+
+def test_the_interval_of_a_mean_agrees_with_scipys_bootstrap() -> None:
+    rates = np.random.default_rng(2).integers(0, 5, 20) / 4
+    theirs = stats.bootstrap((rates,), np.mean, n_resamples=20_000, method="percentile", rng=2).confidence_interval
+    assert mean_interval(rates) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert mean_interval(rates[: LEAST_UNITS - 1]) is None
+
+
+def test_changes_are_paired_by_unit_and_corrected_for_all_methods() -> None:
+    rng = np.random.default_rng(3)
+    changes = {"a": 1 + 0.1 * rng.normal(size=9), "b": rng.normal(size=9)}
+    before = {name: units(rng.normal(size=9)) for name in "ab"}
+    after = {
+        name: {unit: value + change for (unit, value), change in zip(before[name].items(), changes[name], strict=True)}
+        for name in "ab"
+    }
+    after["c"] = before["a"]
+    found = paired_changes(before, after)
+    assert list(found) == ["a", "b"]
+    assert found["a"].median == pytest.approx(np.median(changes["a"]))
+    raw = [stats.wilcoxon(changes[name]).pvalue for name in "ab"]
+    assert [found["a"].p, found["b"].p] == pytest.approx(holm(raw))

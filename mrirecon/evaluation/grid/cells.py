@@ -3,7 +3,7 @@
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mrirecon.evaluation.grid.config import Variant
 from mrirecon.evaluation.grid.data import GridVolume
 from mrirecon.evaluation.grid.store import finished, keep, key_of
 from mrirecon.evaluation.grid.training import trained, untrained, with_arguments
+from mrirecon.evaluation.robustness.corruptions import Corruption
 from mrirecon.memory import peak_bytes
 from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.pipeline import measure, reconstruct_slice
@@ -42,10 +43,18 @@ class Subject:
         method = untrained(self.variant)
         return with_arguments(method, dict(self.tuned)) if self.tuned else method
 
+    def candidates(self) -> dict[str, Method]:
+        """What is run, by name: the one method, or for an oracle one with each value, of which the best will count."""
+        methods = {"": self.method()}
+        for argument, values in self.variant.spec.oracle.items():
+            methods = {f" {argument} = {v}": with_arguments(methods[""], {argument: v}) for v in values}
+        return {self.label + value: replace(method, name=self.label + value) for value, method in methods.items()}
+
     @cached_property
     def identity(self) -> list[Any]:
         """What decides its images; a checkpoint holds its network's arguments."""
-        return [self.variant.spec.method, self.variant.arguments, list(self.tuned), self.method().sha256]
+        spec = self.variant.spec
+        return [spec.method, spec.oracle, self.variant.arguments, list(self.tuned), self.method().sha256]
 
     @property
     def label(self) -> str:
@@ -56,7 +65,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class CellJob:
-    """One volume in one setting, for the subjects whose cells are missing. images: keep those of the middle slice."""
+    """One volume in one setting, for the subjects whose cells are missing. images: keep those of the middle slice.
+
+    corruption: of the measurement; None leaves it as it is.
+    """
 
     volume: GridVolume
     sha256: str
@@ -64,12 +76,14 @@ class CellJob:
     subjects: tuple[Subject, ...]
     folder: Path
     device: str
-    images: bool
+    images: bool = False
+    corruption: Corruption | None = None
 
-
-def cell_path(subject: Subject, sha256: str, setting: Setting, folder: Path, device: str) -> Path:
-    """Where the facts of a cell are: under the hash of method, weights, scan, setting, kind of device and versions."""
-    return folder / f"{key_of(subject.identity, sha256, asdict(setting), device)}.json"
+    def path(self, subject: Subject) -> Path:
+        """Where a cell's facts are: under the hash of method, weights, scan, setting, corruption, device, versions."""
+        facts = [subject.identity, self.sha256, asdict(self.setting), self.device]
+        corruption = [asdict(self.corruption)] if self.corruption else []
+        return self.folder / f"{key_of(*facts, *corruption)}.json"
 
 
 def score(job: CellJob) -> None:
@@ -78,18 +92,23 @@ def score(job: CellJob) -> None:
     scans = open_scans(job.volume.path)
     if len(scans) > 1:
         raise InputError(f"{job.volume.path}: holds {len(scans)} volumes; a grid takes files of one.")
-    methods = [replace(subject.method(), name=subject.label) for subject in job.subjects]
+    candidates = {subject: subject.candidates() for subject in job.subjects}
+    methods = [method for named in candidates.values() for method in named.values()]
     for method in methods:
         method.reconstructor.to(device)
-    example = evaluate_scan(scans[0], job.setting, methods, seed=None, device=device)
-    for subject in job.subjects:
-        path = cell_path(subject, job.sha256, job.setting, job.folder, job.device)
+    reconstruct = partial(job.corruption.reconstruct, scan=scans[0].name) if job.corruption else reconstruct_slice
+    example = evaluate_scan(scans[0], job.setting, methods, seed=None, device=device, reconstruct=reconstruct)
+    for subject, named in candidates.items():
+        best = min(named, key=lambda name: example.rows[name].nmse or 0.0)
+        path = job.path(subject)
         if job.images:
-            _keep_images(path.with_suffix(".npz"), example, subject.label)
-        keep(path, {**asdict(example.rows[subject.label]), "slice_index": example.slice_index})
+            _keep_images(path.with_suffix(".npz"), example, best)
+        facts = asdict(replace(example.rows[best], method=subject.label))
+        keep(path, {**facts, "slice_index": example.slice_index, "oracle": best.removeprefix(subject.label).strip()})
 
 
 def _keep_images(path: Path, example: Example, name: str) -> None:
+    assert example.reference is not None
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -124,7 +143,7 @@ def tune(job: TuningJob) -> None:
     for path in job.volumes:
         for scan in open_scans(path):
             rows = evaluate_scan(scan, job.setting, candidates, seed=None, device=device).rows
-            errors += [rows[str(value)].nmse for value in values]
+            errors += [rows[str(value)].nmse or 0.0 for value in values]
     keep(
         job.path,
         {

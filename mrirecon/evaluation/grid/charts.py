@@ -7,7 +7,7 @@ from typing import Any
 
 from mrirecon.evaluation.evaluate import Setting
 from mrirecon.evaluation.figures import mask_label
-from mrirecon.evaluation.grid.run import Cell, GridRun
+from mrirecon.evaluation.grid.results import Cell, GridRun
 from mrirecon.evaluation.grid.tables import (
     SSIM,
     Measure,
@@ -23,6 +23,8 @@ from mrirecon.evaluation.statistics import Difference
 #: Okabe and Ito (2008), without yellow, which is too light on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv<>PX*hp"
+#: Of a network's first form and of its others; further pairs for networks that must share a colour.
+LINES = (("-", "--"), (":", "-."))
 INK = "#1b2430"
 STYLE: Any = {"font.size": 9, "svg.fonttype": "path", "axes.spines.top": False, "axes.spines.right": False}
 ACROSS = 3
@@ -34,7 +36,7 @@ def boxes(cells: Sequence[Cell], measure: Measure) -> str:
     methods = list(dict.fromkeys(cell.variant.name for cell in cells))[::-1]
     rows = ceil(len(by_setting) / ACROSS)
     columns = min(ACROSS, len(by_setting))
-    figure, axes = _figure(2.2 + 2.6 * columns, rows * (0.6 + 0.24 * len(methods)), rows, columns, share=True)
+    figure, axes = figure_of(2.2 + 2.6 * columns, rows * (0.6 + 0.24 * len(methods)), rows, columns, share=True)
     for axis, (setting, some) in zip(axes, by_setting.items(), strict=False):
         values = values_of(some, measure)
         data = [list(values.get(method, {}).values()) for method in methods]
@@ -54,7 +56,7 @@ def boxes(cells: Sequence[Cell], measure: Measure) -> str:
         axis.set_xlabel(measure.heading)
         axis.grid(axis="x", alpha=0.3)
         axis.set_yticks(range(1, len(methods) + 1), methods)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def against_acceleration(cells: Sequence[Cell], measure: Measure) -> str:
@@ -65,7 +67,7 @@ def against_acceleration(cells: Sequence[Cell], measure: Measure) -> str:
         return ""
     methods = list(dict.fromkeys(cell.variant.name for cell in cells))
     look = looks(methods, {cell.variant.name: cell.variant.method for cell in cells})
-    figure, axes = _figure(1.6 + 3.2 * len(several), 4.6 + 0.17 * len(methods), 1, len(several), share=True)
+    figure, axes = figure_of(max(7.5, 1.6 + 3.2 * len(several)), 4.6 + 0.17 * len(methods), 1, len(several), share=True)
     for axis, (mask, some) in zip(axes, several.items(), strict=True):
         settings: list[Setting] = sorted({cell.setting for cell in some}, key=lambda setting: setting.acceleration)
         by_setting = groups(some, lambda cell: cell.setting)
@@ -86,17 +88,19 @@ def against_acceleration(cells: Sequence[Cell], measure: Measure) -> str:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"{measure.heading}, median over subjects")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def pareto(run: GridRun, cells: Sequence[Cell], measure: Measure) -> str:
     """Quality against time and against parameters; the line joins methods that none beats in both."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     quality = {method: median(subjects.values()) for method, subjects in values_of(cells, measure).items()}
     known = [method for method in quality if method in run.speeds]
     if not known:
         return ""
-    look = looks(known, {cell.variant.name: cell.variant.method for cell in cells})
-    figure, axes = _figure(9, 4.4 + 0.17 * len(known), 1, 2, share=True)
+    look = looks(list(quality), {cell.variant.name: cell.variant.method for cell in cells})
+    figure, axes = figure_of(9, 4.4 + 0.17 * len(known), 1, 2, share=True)
     for axis, fact, label in zip(
         axes, ("seconds_per_slice", "parameters"), ("seconds per slice", "learned parameters"), strict=True
     ):
@@ -106,11 +110,14 @@ def pareto(run: GridRun, cells: Sequence[Cell], measure: Measure) -> str:
         front = pareto_front({method: (place, quality[method]) for method, place in places.items()})
         axis.plot(*zip(*[(places[m], quality[m]) for m in front], strict=True), color=INK, linewidth=0.8, zorder=0)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter("{x:,.6g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"{measure.heading}, median over subjects")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -128,7 +135,7 @@ def consistency(cells: Sequence[Cell]) -> str:
     if not pairs:
         return ""
     names = list(pairs)[::-1]
-    figure, (axis,) = _figure(7, 1.1 + 0.4 * len(names), 1, 1)
+    figure, (axis,) = figure_of(7, 1.1 + 0.4 * len(names), 1, 1)
     axis.axvline(0, color=INK, linewidth=0.8)
     for position, name in enumerate(names):
         difference = pairs[name]
@@ -139,7 +146,7 @@ def consistency(cells: Sequence[Cell]) -> str:
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("difference of SSIM (right: the form named first is better)")
     axis.grid(axis="x", alpha=0.3)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def looks(methods: Sequence[str], networks: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -155,13 +162,14 @@ def looks(methods: Sequence[str], networks: Mapping[str, str]) -> dict[str, dict
         found[method] = {
             "color": colour,
             "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": "-" if first else "--",
+            "linestyle": LINES[number // len(COLOURS) % len(LINES)][0 if first else 1],
             "markerfacecolor": colour if first else "white",
         }
     return found
 
 
-def _figure(width: float, height: float, rows: int, columns: int, *, share: bool = False) -> tuple[Any, list[Any]]:
+def figure_of(width: float, height: float, rows: int, columns: int, *, share: bool = False) -> tuple[Any, list[Any]]:
+    """A figure of that size in inches, and its panels row by row; share: they have one vertical axis."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -172,7 +180,7 @@ def _figure(width: float, height: float, rows: int, columns: int, *, share: bool
     return figure, panels
 
 
-def _svg(figure: Any) -> str:
+def svg_of(figure: Any) -> str:
     """The figure as SVG without panels that hold nothing."""
     import matplotlib as mpl
 

@@ -1,6 +1,6 @@
 """What a grid is: its YAML file as checked facts, its methods and its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
 from pathlib import Path
@@ -10,6 +10,8 @@ import yaml
 
 from mrirecon.errors import UsageError
 from mrirecon.evaluation.evaluate import Setting
+from mrirecon.evaluation.robustness.corruptions import WORST_CASE, Corruption
+from mrirecon.evaluation.robustness.lesions import LesionStudy
 
 T = TypeVar("T")
 
@@ -45,7 +47,8 @@ class MethodSpec:
     method: name of a classical or shipped one, or a checkpoint file. config: or a training config, by name or path,
     whose `model` is trained on the data set. data_consistency: forms to compare. arguments: for the constructor, over
     those of the config. tune: argument → values, of which the best on the validation split is taken, for each contrast,
-    mask and acceleration.
+    mask and acceleration. oracle: the same, but the best for each test volume, judged by its own fully sampled image:
+    what nobody can have in practice, and its name says so.
     """
 
     method: str | None = None
@@ -53,12 +56,15 @@ class MethodSpec:
     data_consistency: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     tune: Mapping[str, list[Any]] = field(default_factory=dict)
+    oracle: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.method is None) == (self.config is None):
             raise UsageError("a method of a grid has either 'method' (one that is there) or 'config' (one to train).")
-        if len(self.tune) > 1:
-            raise UsageError("'tune' takes one argument and its values.")
+        if len(self.tune) + len(self.oracle) > 1:
+            raise UsageError("'tune' or 'oracle' takes one argument and its values; a method has one of the two.")
+        if self.oracle and self.config:
+            raise UsageError("'oracle' is for methods that need no training.")
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,40 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """What methods must withstand, beyond shifts and unseen masks.
+
+    settings: each [mask, acceleration], among those of the grid. methods: whose names are given; empty = all. subjects:
+    how many of the test split, None = all. corruptions: kind → levels, see `robustness.corruptions`. steps: of gradient
+    ascent, for `worst_case`. lesions: which are inserted. gap: shifts on which networks are also trained, and
+    compressed sensing tuned, to say how much better they would be had they known; those need train and val.
+    """
+
+    settings: tuple[tuple[str, float], ...]
+    methods: tuple[str, ...] = ()
+    subjects: int | None = None
+    corruptions: Mapping[str, list[float]] = field(default_factory=dict)
+    steps: int = 10
+    lesions: LesionStudy | None = None
+    gap: tuple[str, ...] = ()
+
+    def all_corruptions(self) -> list[Corruption]:
+        """Every kind at every level."""
+        return [
+            Corruption(kind, level, self.steps if kind == WORST_CASE else 0)
+            for kind, levels in self.corruptions.items()
+            for level in levels
+        ]
+
+
+@dataclass(frozen=True)
 class Grid:
     """A grid. title: of the report; note: what its reader must know first. reference: the variant compared with.
 
     masks, accelerations: every combination is trained for and tested. unseen: further [mask, acceleration], only
     tested. acs: fully sampled lines in tests; None = each kind's own. seeds: of trainings. shifts: further data sets by
-    name, only tested. checkpoints: folder of `NETWORK_seedN.safetensors`, used instead of training where they are.
+    name, only tested. robustness: further tests. checkpoints: folder of `NETWORK_seedN.safetensors`, used instead of
+    training where they are.
     """
 
     title: str
@@ -93,6 +127,7 @@ class Grid:
     data: DataSet = field(default_factory=DataSet)
     shifts: Mapping[str, DataSet] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+    robustness: Robustness | None = None
     checkpoints: Path | None = None
 
     def __post_init__(self) -> None:
@@ -100,11 +135,20 @@ class Grid:
             setting.sampling_mask()
         if self.reference not in (names := [variant.name for variant in self.variants()]):
             raise UsageError(f"reference: '{self.reference}' is none of the methods: {', '.join(names)}.")
+        if self.robustness:
+            self.robustness.all_corruptions()
+            _all_of("methods", self.robustness.methods, names)
+            _all_of("gap", self.robustness.gap, list(self.shifts))
+            _all_of("settings", [str(s) for s in self.robust_settings()], [str(s) for s in self.settings()])
 
     def settings(self) -> list[Setting]:
         """Every way to undersample, those never trained for at the end."""
         trained = product(self.masks, self.accelerations)
         return [Setting(mask, r, self.acs) for mask, r in (*trained, *self.unseen)]
+
+    def robust_settings(self) -> list[Setting]:
+        """Those of the robustness section."""
+        return [Setting(mask, r, self.acs) for mask, r in self.robustness.settings] if self.robustness else []
 
     def variants(self) -> list["Variant"]:
         """Every method with every form of data consistency and, if it is trained here, every seed."""
@@ -131,7 +175,8 @@ class Variant:
     @property
     def name(self) -> str:
         """What is compared; trainings from several seeds count as one."""
-        return f"{self.method}, {self.consistency}" if self.consistency else self.method
+        method = f"{self.method} (oracle)" if self.spec.oracle else self.method
+        return f"{method}, {self.consistency}" if self.consistency else method
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -171,8 +216,17 @@ def grid_of(content: Mapping[str, Any]) -> Grid:
     values["data"] = _made(DataSet, values.get("data") or {}, "data")
     shifts = values.get("shifts") or {}
     values["shifts"] = {name: _made(DataSet, spec, f"shifts: {name}") for name, spec in shifts.items()}
+    if robustness := dict(values.get("robustness") or {}):
+        if lesions := robustness.get("lesions"):
+            robustness["lesions"] = _made(LesionStudy, lesions, "robustness: lesions")
+        values["robustness"] = _made(Robustness, robustness, "robustness")
     values["training"] = _made(Training, values.get("training") or {}, "training")
     return _made(Grid, values, "the grid")
+
+
+def _all_of(field_name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in given if name not in known]:
+        raise UsageError(f"robustness: {field_name}: '{unknown[0]}' is none of the grid's: {', '.join(known)}.")
 
 
 def as_content(value: Any) -> Any:

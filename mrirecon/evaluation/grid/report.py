@@ -1,6 +1,5 @@
 """A run as files: results.csv, speed.csv, grid.yaml, and one self-contained page."""
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,7 +9,10 @@ import yaml
 from mrirecon.atomic import atomic_path
 from mrirecon.evaluation.grid import charts
 from mrirecon.evaluation.grid.config import as_content
-from mrirecon.evaluation.grid.run import OWN, Cell, GridRun, Machine, example_of
+from mrirecon.evaluation.grid.results import OWN, Cell, GridRun, Machine, example_of
+from mrirecon.evaluation.grid.robust_report import robustness
+from mrirecon.evaluation.grid.robust_tables import write_robustness
+from mrirecon.evaluation.grid.sections import chart, section
 from mrirecon.evaluation.grid.tables import (
     PSNR,
     SSIM,
@@ -41,7 +43,7 @@ def write_report(folder: Path, run: GridRun, machine: Machine, command: str) -> 
         temporary.write_text(yaml.safe_dump(as_content(run.grid), sort_keys=False), encoding="utf-8")
     with atomic_path(html) as temporary:
         temporary.write_text(_page(run, machine, command), encoding="utf-8")
-    return [*written, config, html]
+    return [*written, *write_robustness(folder, run), config, html]
 
 
 def _page(run: GridRun, machine: Machine, command: str) -> str:
@@ -51,13 +53,14 @@ def _page(run: GridRun, machine: Machine, command: str) -> str:
     sections = [
         _overall(run, own),
         _settings(run),
-        _section("Quality against acceleration", _against_acceleration(own), AGAINST),
+        section("Quality against acceleration", _against_acceleration(own), AGAINST),
         _time(run, own),
         _consistency(own),
+        robustness(run),
         _pictures(run),
         _tuning(run),
-        _section("Make this page again", f"<pre>{escape(command)}</pre>", versions()),
-        _section("The grid", f"<pre>{escape(yaml.safe_dump(as_content(run.grid), sort_keys=False))}</pre>", ""),
+        section("Make this page again", f"<pre>{escape(command)}</pre>", versions()),
+        section("The grid", f"<pre>{escape(yaml.safe_dump(as_content(run.grid), sort_keys=False))}</pre>", ""),
     ]
     notices = [run.grid.note] if run.grid.note else []
     if run.missing:
@@ -73,7 +76,7 @@ AGAINST = (
 )
 PARETO = (
     "The line joins the methods that no other beats in both. Time and memory: one slice of the first test volume, "
-    "measured after all else; memory of the tensors beside the data and the weights."
+    "measured after all else, without oracles; memory of the tensors beside the data and the weights."
 )
 
 
@@ -118,7 +121,7 @@ def _overall(run: GridRun, own: Sequence[Cell]) -> str:
         "methods with overlapping intervals are not ranked against each other. p: Wilcoxon signed rank against "
         f"{run.grid.reference}, corrected by Holm for the number of methods."
     )
-    return _section("All settings together", f'<div class="table">{table_html(table)}</div>', text)
+    return section("All settings together", f'<div class="table">{table_html(table)}</div>', text)
 
 
 def _settings(run: GridRun) -> str:
@@ -128,18 +131,18 @@ def _settings(run: GridRun) -> str:
         unseen = [str(s) for s in dict.fromkeys(cell.setting for cell in cells) if is_unseen(run, s)]
         note = f"Never trained for: {', '.join(unseen)}. " if unseen else ""
         note += "" if data == OWN else "Nothing was trained or tuned on this data set. "
-        body = _svg(charts.boxes(cells, SSIM), f"SSIM of each method, {name}")
+        body = chart(charts.boxes(cells, SSIM), f"SSIM of each method, {name}")
         for measure in (SSIM, PSNR):
             body += f'<h3>{measure.heading}</h3><div class="table">{table_html(setting_table(cells, measure))}</div>'
         note += "Boxes: quartiles and median, dots: subjects. Tables: median with 95 % interval, or the values."
-        parts.append(_section(f"By setting: {name}", body, note))
+        parts.append(section(f"By setting: {name}", body, note))
     return "".join(parts)
 
 
 def _time(run: GridRun, own: Sequence[Cell]) -> str:
-    chart = _svg(charts.pareto(run, own, SSIM), "SSIM against time, and against parameters")
-    return _section(
-        "Quality against time and size", f'{chart}<div class="table">{table_html(speed_table(run))}</div>', PARETO
+    picture = chart(charts.pareto(run, own, SSIM), "SSIM against time, and against parameters")
+    return section(
+        "Quality against time and size", f'{picture}<div class="table">{table_html(speed_table(run))}</div>', PARETO
     )
 
 
@@ -157,9 +160,9 @@ def _consistency(own: Sequence[Cell]) -> str:
             claim = f"n = {difference.n}, no difference can be claimed"
         sentences.append(f"<li>{escape(name)}: {difference_text(difference, '.4f')} ({claim})</li>")
     body = (
-        _svg(charts.consistency(own), "Explicit against implicit data consistency") + f"<ul>{''.join(sentences)}</ul>"
+        chart(charts.consistency(own), "Explicit against implicit data consistency") + f"<ul>{''.join(sentences)}</ul>"
     )
-    return _section(
+    return section(
         "Explicit against implicit data consistency", body, "Differences of SSIM, paired by subject, over all settings."
     )
 
@@ -167,7 +170,7 @@ def _consistency(own: Sequence[Cell]) -> str:
 def _tuning(run: GridRun) -> str:
     if not run.tuned:
         return ""
-    return _section(
+    return section(
         "What was tuned",
         f'<div class="table">{table_html(tuning_table(run))}</div>',
         "Chosen once on the validation split by the lowest mean NMSE. Nothing was tuned on test volumes.",
@@ -177,15 +180,4 @@ def _tuning(run: GridRun) -> str:
 def _against_acceleration(cells: Sequence[Cell]) -> str:
     by_contrast = groups(cells, lambda cell: cell.volume.contrast)
     found = {contrast: charts.against_acceleration(some, SSIM) for contrast, some in by_contrast.items()}
-    return "".join(f"<h3>{escape(c.upper())}</h3>{_svg(svg, c)}" for c, svg in found.items() if svg)
-
-
-def _section(title: str, body: str, note: str) -> str:
-    return f'<section><h2>{escape(title)}</h2>{body}<p class="note">{escape(note)}</p></section>' if body else ""
-
-
-def _svg(svg: str, text: str) -> str:
-    if not svg:
-        return ""
-    data = base64.b64encode(svg.encode()).decode()
-    return f'<div class="chart"><img src="data:image/svg+xml;base64,{data}" alt="{escape(text)}"></div>'
+    return "".join(f"<h3>{escape(c.upper())}</h3>{chart(svg, c)}" for c, svg in found.items() if svg)

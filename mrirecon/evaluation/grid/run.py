@@ -2,65 +2,35 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from mrirecon.acquisition.scan import sha256_of
 from mrirecon.errors import InputError, UsageError
-from mrirecon.evaluation.evaluate import Example, Setting
-from mrirecon.evaluation.grid.cells import CellJob, Subject, TuningJob, cell_path, score, speed, tune
-from mrirecon.evaluation.grid.config import Grid, Variant
+from mrirecon.evaluation.evaluate import Setting
+from mrirecon.evaluation.grid.cells import CellJob, Subject, TuningJob, score, speed, tune
+from mrirecon.evaluation.grid.config import Grid, Robustness, Variant
 from mrirecon.evaluation.grid.data import GridVolume, of_split, simulate, volumes_of
 from mrirecon.evaluation.grid.jobs import run_jobs
+from mrirecon.evaluation.grid.lesions import LesionJob, find_lesions
+from mrirecon.evaluation.grid.results import OWN, Cell, GridRun, LesionCell, Machine
 from mrirecon.evaluation.grid.store import finished, key_of
 from mrirecon.evaluation.grid.training import checkpoint_of, train_network, training_job
+from mrirecon.evaluation.robustness.corruptions import Corruption
+from mrirecon.evaluation.robustness.lesions import Finding
 from mrirecon.evaluation.rows import Row
 from mrirecon.processor import set_up_for_tensors
 
 log = logging.getLogger("mrirecon")
 
 Job = TypeVar("Job")
-#: The name of the data set that networks are trained on.
-OWN = "own"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a run may use: kind of device (cpu or cuda), processes, threads of each."""
-
-    device: str = "cpu"
-    workers: int = 1
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A scored cell: where it stands in the grid, its row, and the file of its images, if they were kept."""
-
-    volume: GridVolume
-    variant: Variant
-    setting: Setting
-    row: Row
-    images: Path
-    slice_index: int
-
-
-@dataclass
-class GridRun:
-    """What a run found. failures: what could not be done, in words. tuned: (variant, contrast, setting) → facts."""
-
-    grid: Grid
-    cells: list[Cell] = field(default_factory=list)
-    speeds: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tuned: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
-    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    missing: int = 0
+#: Contrast and setting → what can be run there.
+Subjects = dict[tuple[str, Setting], list[Subject]]
 
 
 class Runner:
@@ -83,19 +53,23 @@ class Runner:
         test = of_split(volumes, "test")
         if not test:
             raise InputError("the data set has no volumes of the split test, so there is nothing to compare on.")
-        subjects = {
-            contrast: list(self.subjects(checkpoints, tuned, contrast)) for contrast in {v.contrast for v in test}
-        }
-        self.score(test, subjects)
+        subjects = self.subjects(checkpoints, tuned, test)
+        self.result.cells = self.score(test, self.grid.settings(), subjects, "scoring")
+        expected = len(test) * len(self.grid.settings()) * len(self.grid.variants())
+        self.result.missing = expected - len(self.result.cells)
+        if self.grid.robustness:
+            self.withstand(self.grid.robustness, of_split(own, "test"), subjects)
+            self.bridge(self.grid.robustness, volumes)
         self.measure_speed(test, subjects)
         return self.result
 
     def make_data(self) -> list[GridVolume]:
         """The volumes of all data sets; simulated where they are to be and are not there yet."""
         volumes, sources = [], []
+        trained = (OWN, *(self.grid.robustness.gap if self.grid.robustness else ()))
         for name, data in {OWN: self.grid.data, **self.grid.shifts}.items():
             some, missing = volumes_of(name, data, self.folder / "data")
-            if name != OWN:
+            if name not in trained:
                 some = of_split(some, "test")
                 missing = [source for source in missing if source.volumes[0].split == "test"]
             volumes += some
@@ -105,35 +79,43 @@ class Runner:
         self.hashes = {volume.path: sha256_of(volume.path) for volume in there}
         return there
 
-    def train(self, own: Sequence[GridVolume]) -> dict[Variant, Path]:
-        """Checkpoints of the variants that have any; those that the grid does not bring are trained."""
+    def train(self, volumes: Sequence[GridVolume], names: Sequence[str] = ()) -> dict[Variant, Path]:
+        """Checkpoints of the variants that have any; those that the grid does not bring are trained on the volumes.
+
+        names: only of these variants; empty = all. What the grid brings was trained on its own data set.
+        """
         gpu = self.machine.device == "cuda"
         checkpoints, jobs = {}, {}
+        on = volumes[0].data if volumes else OWN
         for variant in self.grid.variants():
-            if not variant.spec.config:
+            if not variant.spec.config or (names and variant.name not in names):
                 continue
-            if path := checkpoint_of(self.grid, variant):
+            if on == OWN and (path := checkpoint_of(self.grid, variant)):
                 checkpoints[variant] = path
             else:
-                jobs[variant] = training_job(self.grid, variant, own, self.hashes, self.folder / "training", gpu)
+                jobs[variant] = training_job(self.grid, variant, volumes, self.hashes, self.folder / "training", gpu)
         missing = {variant: job for variant, job in jobs.items() if not finished(job.done)}
-        names = [variant.file_stem for variant in missing]
-        self._each(train_network, list(missing.values()), "training", names, workers=1 if gpu else None)
+        stems = [variant.file_stem for variant in missing]
+        stage = "training" if on == OWN else f"training on {on}"
+        self._each(train_network, list(missing.values()), stage, stems, workers=1 if gpu else None)
         for variant, job in jobs.items():
             if facts := finished(job.done):
                 checkpoints[variant] = job.folder / "best.safetensors"
-                self.result.trainings[variant.file_stem] = facts
+                self.result.trainings[variant.file_stem if on == OWN else f"{on}: {variant.file_stem}"] = facts
         return checkpoints
 
-    def tune(self, own: Sequence[GridVolume]) -> dict[tuple[Variant, str, Setting], tuple[str, Any]]:
+    def tune(
+        self, volumes: Sequence[GridVolume], names: Sequence[str] = ()
+    ) -> dict[tuple[Variant, str, Setting], tuple[str, Any]]:
         """(variant, contrast, setting) → argument and its best value on the validation volumes of that contrast.
 
-        A contrast without validation volumes takes those of all.
+        A contrast without validation volumes takes those of all. names: as of `train`.
         """
-        validation = of_split(own, "val")
-        contrasts = sorted({volume.contrast for volume in own})
+        validation = of_split(volumes, "val")
+        contrasts = sorted({volume.contrast for volume in volumes})
+        variants = [v for v in self.grid.variants() if v.spec.tune and (not names or v.name in names)]
         jobs: dict[tuple[Variant, str, Setting], TuningJob] = {}
-        for variant in [variant for variant in self.grid.variants() if variant.spec.tune]:
+        for variant in variants:
             if not validation:
                 raise UsageError(f"{variant.name}: is tuned on the split val, of which the data set has no volumes.")
             for contrast in contrasts:
@@ -154,52 +136,119 @@ class Runner:
         for (variant, contrast, setting), job in jobs.items():
             if facts := finished(job.path):
                 found[variant, contrast, setting] = (facts["argument"], facts["value"])
-                self.result.tuned[variant.name, contrast, str(setting)] = facts
+                on = "" if volumes[0].data == OWN else f" on {volumes[0].data}"
+                self.result.tuned[variant.name + on, contrast, str(setting)] = facts
         return found
 
     def subjects(
         self,
         checkpoints: dict[Variant, Path],
         tuned: dict[tuple[Variant, str, Setting], tuple[str, Any]],
-        contrast: str,
-    ) -> list[tuple[Setting, Subject]]:
-        """What can be run in each setting. A contrast that was not tuned for takes the values of the first that was."""
-        found = []
-        for setting in self.grid.settings():
+        volumes: Sequence[GridVolume],
+    ) -> Subjects:
+        """What can be run on each contrast in each setting.
+
+        A contrast that was not tuned for takes the values of the first that was.
+        """
+        found: Subjects = {}
+        for contrast, setting in product({volume.contrast for volume in volumes}, self.grid.settings()):
+            some = found[contrast, setting] = []
             for variant in self.grid.variants():
                 if variant.spec.config and variant not in checkpoints:
                     continue
                 if not variant.spec.tune:
-                    found.append((setting, Subject(variant, checkpoints.get(variant))))
+                    some.append(Subject(variant, checkpoints.get(variant)))
                     continue
                 values = [value for (v, _, s), value in tuned.items() if (v, s) == (variant, setting)]
                 value = tuned.get((variant, contrast, setting), values[0] if values else None)
                 if value:
-                    found.append((setting, Subject(variant, tuned=(value,))))
+                    some.append(Subject(variant, tuned=(value,)))
         return found
 
-    def score(self, test: Sequence[GridVolume], subjects: dict[str, list[tuple[Setting, Subject]]]) -> None:
-        """Score every subject on every test volume in every setting."""
-        folder, device = self.folder / "cells", self.machine.device
-        shown = {(volume.data, volume.contrast): volume for volume in reversed(test)}
-        places, jobs = [], []
-        for volume in test:
-            for setting in self.grid.settings():
-                some = [subject for where, subject in subjects[volume.contrast] if where == setting]
-                paths = [cell_path(s, self.hashes[volume.path], setting, folder, device) for s in some]
-                places += [(volume, setting, subject, path) for subject, path in zip(some, paths, strict=True)]
-                left = tuple(subject for subject, path in zip(some, paths, strict=True) if not finished(path))
-                if left:
-                    images = shown[volume.data, volume.contrast] == volume and setting in self.settings_shown()
-                    jobs.append(CellJob(volume, self.hashes[volume.path], setting, left, folder, device, images))
-        self._each(score, jobs, "scoring", [f"{job.volume.path.name}, {job.setting}" for job in jobs])
-        for volume, setting, subject, path in places:
-            if facts := finished(path):
-                index = facts.pop("slice_index")
-                cell = Cell(volume, subject.variant, setting, Row(**facts), path.with_suffix(".npz"), index)
-                self.result.cells.append(cell)
-        expected = len(test) * len(self.grid.settings()) * len(self.grid.variants())
-        self.result.missing = expected - len(self.result.cells)
+    def score(
+        self,
+        volumes: Sequence[GridVolume],
+        settings: Sequence[Setting],
+        subjects: Subjects,
+        stage: str,
+        corruptions: Sequence[Corruption | None] = (None,),
+    ) -> list[Cell]:
+        """The cells of every subject on every volume in every setting with every corruption."""
+        shown = {(volume.data, volume.contrast): volume for volume in reversed(volumes)}
+        wanted = []
+        for volume, setting, corruption in product(volumes, settings, corruptions):
+            images = not corruption and shown[volume.data, volume.contrast] == volume
+            wanted.append(
+                CellJob(
+                    volume,
+                    self.hashes[volume.path],
+                    setting,
+                    tuple(subjects[volume.contrast, setting]),
+                    self.folder / "cells",
+                    self.machine.device,
+                    images and setting in self.settings_shown(),
+                    corruption,
+                )
+            )
+        jobs = [replace(job, subjects=tuple(s for s in job.subjects if not finished(job.path(s)))) for job in wanted]
+        jobs = [job for job in jobs if job.subjects]
+        names = [f"{j.volume.path.name}, {j.setting}{f', {j.corruption}' * bool(j.corruption)}" for j in jobs]
+        self._each(score, jobs, stage, names)
+        cells = []
+        for done, subject in [(job, subject) for job in wanted for subject in job.subjects]:
+            if facts := finished(path := done.path(subject)):
+                index, oracle = facts.pop("slice_index"), facts.pop("oracle")
+                place = done.volume, subject.variant, done.setting
+                cells.append(Cell(*place, Row(**facts), path.with_suffix(".npz"), index, oracle, done.corruption))
+        return cells
+
+    def withstand(self, robustness: Robustness, test: Sequence[GridVolume], subjects: Subjects) -> None:
+        """Corruptions and inserted lesions, on the data set that networks were trained on."""
+        people = list(dict.fromkeys(volume.subject for volume in test))[: robustness.subjects]
+        some = [volume for volume in test if volume.subject in people]
+        settings, names = self.grid.robust_settings(), robustness.methods
+        chosen = {place: [s for s in who if not names or s.variant.name in names] for place, who in subjects.items()}
+        count = sum(len(chosen[volume.contrast, setting]) for volume, setting in product(some, settings))
+        corruptions = robustness.all_corruptions()
+        self.result.corrupted = self.score(some, settings, chosen, "corruptions", corruptions)
+        self.result.missing += count * len(corruptions) - len(self.result.corrupted)
+        if not robustness.lesions:
+            return
+        wanted = [
+            LesionJob(
+                volume,
+                self.hashes[volume.path],
+                setting,
+                subject,
+                self.folder / "lesions",
+                self.machine.device,
+                robustness.lesions,
+            )
+            for volume, setting in product(some, settings)
+            for subject in chosen[volume.contrast, setting]
+            if not subject.variant.spec.oracle
+        ]
+        jobs = [job for job in wanted if not finished(job.path)]
+        self._each(
+            find_lesions, jobs, "lesions", [f"{j.volume.path.name}, {j.setting}, {j.subject.label}" for j in jobs]
+        )
+        for job in wanted:
+            if facts := finished(job.path):
+                findings = tuple(Finding(**finding) for finding in facts["findings"])
+                self.result.lesions.append(LesionCell(job.volume, job.subject.variant, job.setting, findings))
+        self.result.missing += len(wanted) - len(self.result.lesions)
+
+    def bridge(self, robustness: Robustness, volumes: Sequence[GridVolume]) -> None:
+        """Train and tune on the shifts whose gap is asked for, and score there."""
+        for name in robustness.gap:
+            there = [volume for volume in volumes if volume.data == name]
+            checkpoints, tuned = self.train(there, robustness.methods), self.tune(there, robustness.methods)
+            test, settings = of_split(there, "test"), self.grid.robust_settings()
+            subjects = {
+                place: [s for s in who if s.checkpoint or s.tuned]
+                for place, who in self.subjects(checkpoints, tuned, test).items()
+            }
+            self.result.gap[name] = self.score(test, settings, subjects, f"gap to {name}")
 
     def settings_shown(self) -> list[Setting]:
         """The settings of which pictures are kept: the highest acceleration of each mask."""
@@ -209,12 +258,12 @@ class Runner:
                 highest[setting.mask] = setting
         return list(highest.values())
 
-    def measure_speed(self, test: Sequence[GridVolume], subjects: dict[str, list[tuple[Setting, Subject]]]) -> None:
+    def measure_speed(self, test: Sequence[GridVolume], subjects: Subjects) -> None:
         """Time and memory of each variant on the first test volume, alone and after everything else."""
         volume, setting = test[0], self.grid.settings()[0]
-        for where, subject in subjects[volume.contrast]:
+        for subject in subjects[volume.contrast, setting]:
             name = subject.variant.name
-            if where != setting or name in self.result.speeds:
+            if subject.variant.spec.oracle or name in self.result.speeds:  # nobody can run an oracle
                 continue
             facts = [subject.identity, self.hashes[volume.path], asdict(setting), asdict(self.machine)]
             path = self.folder / "speed" / f"{key_of(facts)}.json"
@@ -243,32 +292,6 @@ class Runner:
     def _failed(self, what: str, error: Exception) -> None:
         self.result.failures.append(f"{what}: {error}")
         log.warning("%s: %s", what, error)
-
-
-def example_of(cells: Sequence[Cell]) -> Example | None:
-    """The kept pictures of cells of one volume in one setting, of the first seed of each variant; None without any."""
-    with_images: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.images.exists():
-            with_images.setdefault(cell.variant.name, cell)
-    images = {}
-    for name, cell in with_images.items():
-        with np.load(cell.images, allow_pickle=False) as arrays:
-            images[name], shared = (
-                arrays["image"],
-                {key: arrays[key] for key in ("reference", "support", "mask", "lesions")},
-            )
-    if not images:
-        return None
-    first = next(iter(with_images.values()))
-    return Example(
-        volume=f"{first.volume.subject} {first.volume.contrast}",
-        setting=first.setting,
-        slice_index=first.slice_index,
-        images=images,
-        rows={name: cell.row for name, cell in with_images.items()},
-        **shared,
-    )
 
 
 def run_grid(grid: Grid, folder: Path, machine: Machine, say: Callable[[str], None] = lambda text: None) -> GridRun:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mrirecon.evaluation.evaluate import Setting, Table
 from mrirecon.evaluation.figures import mask_label
-from mrirecon.evaluation.grid.run import OWN, Cell, GridRun
+from mrirecon.evaluation.grid.results import OWN, Cell, GridRun
 from mrirecon.evaluation.rows import write_table
 from mrirecon.evaluation.statistics import Difference, Interval, median_interval, paired_differences, ranks
 
@@ -192,24 +192,27 @@ def p_text(difference: Difference | None) -> str:
 
 def write_results(folder: Path, run: GridRun) -> list[Path]:
     """results.csv, a line for each cell, the same to the last digit for the same seeds; and speed.csv."""
-    lines = []
-    for cell in run.cells:
-        volume, variant = cell.volume, cell.variant
-        facts = {name: value for name, value in asdict(cell.row).items() if name not in TIMES}
-        place = {
-            "data": volume.data,
-            "subject": volume.subject,
-            "contrast": volume.contrast,
-            "volume": volume.path.name,
-            "method": variant.name,
-            "network": variant.method,
-            "data_consistency": variant.consistency,
-            "training_seed": variant.seed,
-        }
-        lines.append(place | facts)
+    lines = [cell_line(cell) for cell in run.cells]
     results, speed = folder / "results.csv", folder / "speed.csv"
     write_table(results, lines, list(lines[0]))
     speeds = [{"method": method, **facts} for method, facts in run.speeds.items()]
     columns = list(speeds[0]) if speeds else ["method"]
     write_table(speed, speeds, columns)
     return [results, speed]
+
+
+def cell_line(cell: Cell) -> dict[str, Any]:
+    """A cell as a line of a CSV, without what time decides."""
+    volume, variant = cell.volume, cell.variant
+    place = {
+        "data": volume.data,
+        "subject": volume.subject,
+        "contrast": volume.contrast,
+        "volume": volume.path.name,
+        "method": variant.name,
+        "network": variant.method,
+        "data_consistency": variant.consistency,
+        "training_seed": variant.seed,
+        "oracle": cell.oracle,
+    }
+    return place | {name: value for name, value in asdict(cell.row).items() if name not in TIMES}
