@@ -42,14 +42,15 @@ WINDOW = 10.0
 class Checks:
     """Watches one volume being reconstructed; an `Inspection` for `reconstruct_volume`.
 
-    maps_given: the coil maps come from a file. path: of the HDF5 that takes the second reconstruction (`second`), the
-    difference of the magnitudes over the noise (`difference`), and the noise in the image (`noise`), float32 (slices,
-    y, x) each, `second` and `noise` in the images' units. It exists within `writing`.
+    maps_given: the coil maps come from a file. ranges: what was measured of the scan, see `measured_ranges`. path: of
+    the HDF5 that takes the second reconstruction (`second`), the difference of the magnitudes over the noise
+    (`difference`), and the noise in the image (`noise`), float32 (slices, y, x) each, `second` and `noise` in the
+    images' units. It exists within `writing`.
     """
 
     def __init__(self, scan: Scan, sampling: Sampling, method: Method, how: NoiseMap, *, maps_given: bool = False):
         self._scan, self._how = scan, how
-        ranges = measured_ranges(scan, sampling, maps_given=maps_given)
+        self.ranges = ranges = measured_ranges(scan, sampling, maps_given=maps_given)
         self.outside = departures(method.intended, ranges)
         #: Of the noise in k-space, in units of the scan's scale; 0 = none.
         self._sigma = 1 / ranges["snr"][0] if "snr" in ranges else 0.0

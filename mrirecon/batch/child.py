@@ -18,6 +18,7 @@ from mrirecon.errors import EXIT_INTERNAL, MrireconError, ResourceError
 PR_SET_PDEATHSIG = 1
 #: A network drive that stumbles; what is merely wrong with a file has other numbers.
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH, errno.EAGAIN}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Cause = Literal["memory", "device", "input/output", "killed"]
 
@@ -46,6 +47,9 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(ResourceError.exit_code, "ran out of memory.", passing="memory")
     if any(isinstance(one, OSError) and one.errno in PASSING for one in chain):
         return Failure(ResourceError.exit_code, text or repr(error), passing="input/output", spoilt=False)
+    if any(isinstance(one, OSError) and one.errno in FULL for one in chain):
+        reason = "the disk is full; make room, and start the same command again."
+        return Failure(ResourceError.exit_code, reason, spoilt=False)
     if isinstance(error, MrireconError):
         return Failure(error.exit_code, text, spoilt=False)
     if isinstance(error, OSError):

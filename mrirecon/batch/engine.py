@@ -1,7 +1,8 @@
 """Runs calls in processes apart, which stay warm from one call to the next and are replaced when they fail.
 
-A `Child` is one such process. An engine has `submit(function, *arguments) -> Future` and `close()`; `LocalEngine` has
-several children on this machine.
+A `Child` is one such process. An engine has `submit(function, *arguments) -> Future`, which calls
+`function(child, *arguments)` beside a child that is idle, and `close()`; `LocalEngine` has several children on this
+machine.
 """
 
 import os
@@ -34,6 +35,7 @@ class Child:
 
     start: called in each new process before anything else, with `arguments`; its answer is given to `started`. threads:
     of the libraries in it. seconds: that a call may take. memory: bytes that the process may hold; None = any number.
+    folder: from which it sees paths; None = that of this process. stopped: it will take no more calls.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class Child:
         seconds: float,
         memory: int | None = None,
         started: Callable[["Child", Any], None] = lambda child, answer: None,
+        folder: Path | None = None,
     ):
+        self.stopped = False
         self.seconds, self.memory, self.threads = seconds, memory, threads
         self._start, self._arguments, self._started = start, arguments, started
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection
-        self._stopped = False
+        self._folder = folder
         self._lock = threading.Lock()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -73,7 +77,7 @@ class Child:
         # -P: a file in the current folder that is called like a module must not be run.
         command = [sys.executable, "-P", "-c", CHILD, str(theirs.fileno()), str(os.getpid())]
         with self._lock:
-            if self._stopped:
+            if self.stopped:
                 raise ResourceError("the batch was stopped.")
             # A session of its own: an interrupt from the terminal is for the parent alone.
             self._process = subprocess.Popen(
@@ -82,6 +86,7 @@ class Child:
                 env=os.environ | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                cwd=self._folder,
                 start_new_session=True,
             )
         theirs.close()
@@ -118,7 +123,7 @@ class Child:
     def stop(self) -> None:
         """End the process, in the middle of a call too, and start no other."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
         self._end()
 
     def kill(self) -> None:
@@ -161,13 +166,13 @@ class LocalEngine:
         self._pool = ThreadPoolExecutor(len(children))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        """Run `Child.run(function, *arguments)` in a child that is idle."""
+        """Call `function(child, *arguments)`, such as `Child.run`, with a child that is idle."""
         return self._pool.submit(self._run, function, arguments)
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         child = self._idle.get()
         try:
-            return child.run(function, *arguments)
+            return function(child, *arguments)
         finally:
             self._idle.put(child)
 

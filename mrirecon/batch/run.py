@@ -1,17 +1,21 @@
 """The course of a batch: which scan is next, what becomes of it, and what is tried again."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from shutil import rmtree
 from typing import Any, Literal, Protocol
 
 from mrirecon.batch.child import Failure
+from mrirecon.batch.engine import Child
+from mrirecon.batch.folder import finished
 from mrirecon.batch.inputs import Input
-from mrirecon.batch.ledger import Ledger
-from mrirecon.batch.scan import Settings, folder_name, hashed, key_of, reconstruct
+from mrirecon.batch.ledger import LEDGER, Ledger
+from mrirecon.batch.scan import Settings, hashed, key_of
+from mrirecon.batch.supervise import make
 from mrirecon.errors import InputError, RejectedError, UsageError
 
 #: How often a scan is tried when the cause may pass.
@@ -19,15 +23,18 @@ ATTEMPTS = 3
 #: A failure with one of these codes is one of the scan and its settings: it would come again, so it is not tried again
 #: in the next run either.
 LASTING = {InputError.exit_code, UsageError.exit_code}
+#: Seconds until an engine is asked again whether it has more workers now.
+LOOK = 1.0
 EXIT_SOME_FAILED, EXIT_ALL_FAILED = 3, 4
 
 State = Literal["done", "kept", "duplicate", "failed"]
 
 
 class Engine(Protocol):
-    """Runs calls apart from this process, `workers` at a time; a call that fails raises Failure."""
+    """Calls `function(child, *arguments)` beside children, `workers` at a time; what fails there raises Failure."""
 
-    workers: int
+    @property
+    def workers(self) -> int: ...
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]": ...
 
@@ -81,7 +88,7 @@ class Batch:
         """Take all scans through; returns when each has got its state."""
         self.add(inputs)
         while self.busy:
-            self.step()
+            self.step(LOOK)
 
     def watch(self, find: Callable[[], Sequence[Input]], poll: float, idle: Callable[[], None]) -> None:
         """Take through what `find` finds, for ever, once it has stayed the same for `poll` seconds.
@@ -91,6 +98,7 @@ class Batch:
         seen: dict[Input, str] = {}
         was_busy = False
         while True:
+            self._beat()
             now = {one: signature for one in find() if (signature := _signature(one))}
             settled = [one for one, signature in now.items() if seen.get(one) == signature]
             self.add([one for one in settled if self._signatures.get(one) != now[one]])
@@ -119,11 +127,17 @@ class Batch:
 
     def step(self, timeout: float | None = None) -> None:
         """Start what can be started, and wait until something is finished, at most `timeout` seconds."""
+        self._beat()
         while self._waiting and len(self._running) < self._engine.workers:
             self._begin(self._waiting.popleft())
         finished, _ = wait(self._running, timeout, FIRST_COMPLETED) if self._running else ((), ())
         for future in finished:
             self._running.pop(future)(future)
+
+    def _beat(self) -> None:
+        """Touch the ledger, which shows others that the batch lives; a ledger that cannot be touched shows, too."""
+        with suppress(OSError):
+            os.utime(self._ledger.folder / LEDGER)
 
     def _begin(self, one: Input) -> None:
         """Find out what the scan is, by its content."""
@@ -146,7 +160,7 @@ class Batch:
             self._ledger.append("hashed", scan=str(one.path), signature=signature, content=content)
             self._decide(one, content, signature)
 
-        self._running[self._engine.submit(hashed, one)] = know
+        self._running[self._engine.submit(Child.run, hashed, one)] = know
 
     def _decide(self, one: Input, content: str, signature: str) -> None:
         """Whether the scan is to be reconstructed, by what was done before."""
@@ -158,7 +172,7 @@ class Batch:
             entry.of = str(other.path)
             self._ledger.append("duplicate", scan=entry.scan, key=key, of=entry.of)
             self._settle(one, "duplicate")
-        elif done := self._ledger.finished(key):
+        elif done := finished(self._ledger.folder, key):
             self._take_over(entry, done)
             if key not in self._ledger.done:  # there was a crash between its folder's name and this line
                 self._record(entry)
@@ -171,25 +185,25 @@ class Batch:
 
     def _reconstruct(self, one: Input, key: str, signature: str) -> None:
         attempt = self._attempts.get(key, 0)
-        work = self._ledger.work_folder(key)
-        rmtree(work, ignore_errors=True)
         self._ledger.append("begun", scan=str(one.path), key=key, attempt=attempt + 1)
 
         def conclude(future: "Future[Any]") -> None:
             try:
                 done = future.result()
-                target = self._ledger.publish(work, folder_name(one.path), key)
             except Failure as failure:
-                rmtree(work, ignore_errors=True)
                 if not self._again(one, key, failure):
-                    self._fail(one, key, failure)
+                    there = (
+                        _signature(one) == signature
+                    )  # else it vanished meanwhile, which says nothing of its content
+                    self._fail(one, key if there else None, failure)
                 return
             entry = self.entries[one]
-            self._take_over(entry, done | {"folder": target.name})
+            self._take_over(entry, done)
             self._record(entry)
             self._settle(one, "done")
 
-        self._running[self._engine.submit(reconstruct, one, work, key, signature, attempt)] = conclude
+        folder = self._ledger.folder.absolute()
+        self._running[self._engine.submit(make, one, folder, key, signature, attempt)] = conclude
 
     def _again(self, one: Input, key: str, failure: Failure) -> bool:
         """Queue the scan once more if what failed may pass and was not tried too often."""

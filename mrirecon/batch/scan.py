@@ -15,8 +15,8 @@ from mrirecon import __version__
 from mrirecon.acquisition.sampling import sampling_of
 from mrirecon.acquisition.scan import Scan, sha256_of
 from mrirecon.batch.child import Failure
+from mrirecon.batch.folder import finish
 from mrirecon.batch.inputs import Input
-from mrirecon.batch.ledger import finish
 from mrirecon.batch.verdict import worst
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.conditioning.options import Conditioning
@@ -175,6 +175,7 @@ class Workshop:
             precision=self.precision,
             scratch=scratch,
             inspection=checks,
+            ranges=checks.ranges,
         )
         job = replace(job, block=self._block(scan, job, attempt))
         suffix = f"_{label}" if label else ""

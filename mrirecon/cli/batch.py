@@ -1,7 +1,9 @@
 """`mrirecon batch`: many scans, unattended."""
 
+import itertools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +14,14 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from mrirecon.acquisition.array_files import READABLE
-from mrirecon.batch.engine import Child, LocalEngine
-from mrirecon.batch.inputs import COLUMNS, find_inputs, required
+from mrirecon.batch.engine import LocalEngine
+from mrirecon.batch.inputs import COLUMNS, Input, find_inputs, required
 from mrirecon.batch.ledger import Ledger
 from mrirecon.batch.report import REPORT, write_batch
-from mrirecon.batch.run import Batch, Entry
-from mrirecon.batch.scan import Machine, Settings, set_up
+from mrirecon.batch.run import Batch, Engine, Entry
+from mrirecon.batch.scan import Machine, Settings
+from mrirecon.batch.slurm_array import FOLDER, LIST, part_of, write_script
+from mrirecon.batch.supervise import MEMORY_SHARE, child_for, has_gpu
 from mrirecon.cli.options import add_machine_options, add_scan_options, conditioning_of, memory_size
 from mrirecon.cli.parser import ArgumentParser
 from mrirecon.cli.reconstruct import PRECISIONS
@@ -30,8 +34,9 @@ from mrirecon.reconstruction.outputs import FOLDER_DEFAULT, FORMATS, outputs_for
 NOISE_MAPS = ("auto", "replica")
 #: Of one worker, where nobody says how many there are to be: more threads than that do not make a scan faster.
 CORES_EACH = 4
-#: Of the memory that is free at the start, what all workers may take together.
-MEMORY_SHARE = 0.8
+ENGINES = ("local", "dask", "slurm", "slurm-array")
+#: Of a SLURM job of the Dask engine, where no memory is asked for: SLURM has to be told.
+JOB_MEMORY = 8_000_000_000
 #: A file that is not changed for so long is taken to be complete.
 POLL_SECONDS = 5.0
 DEFAULT_TIME_LIMIT = 3600.0
@@ -40,14 +45,19 @@ DEFAULT_TIME_LIMIT = 3600.0
 def run(argv: list[str]) -> int:
     """Reconstruct the scans that `argv` names; returns the exit code."""
     options = _parser().parse_args(argv)
+    options.engine = options.engine or ("dask" if options.scheduler else "local")
     settings = _settings(options)
     settings.model_sha256()  # an unknown method is refused now
     inputs = find_inputs(options.inputs, options.noise, options.reference_dicom)
     if not options.watch:
         required(inputs, options.inputs)
+    if options.engine == "slurm-array" and not options.task:
+        return _write_script(options, inputs, argv)
+    if options.task:
+        return _run_task(options, settings)
     with Ledger(options.output) as ledger:
         engine = _engine(options, settings)
-        batch = Batch(ledger, settings, engine, _progress(options))
+        batch = Batch(ledger, settings, engine, _progress())
         try:
             ledger.append("started", pid=os.getpid(), workers=engine.workers, method=Path(settings.method).name)
             if options.watch:
@@ -134,6 +144,15 @@ def _parser() -> ArgumentParser:
         help="most memory that one worker may take, such as 4GB, or with a GPU most of the GPU's (default: its share "
         f"of {MEMORY_SHARE:.0%} of what is free)",
     )
+    add(
+        "--engine",
+        type=str | None,
+        help=f"what runs the workers: {', '.join(ENGINES)} (default: local). dask: processes here, or the workers of "
+        "--scheduler; slurm: jobs of SLURM that are workers of Dask; slurm-array: nothing is run, a script for sbatch "
+        "is written. dask and slurm need mrirecon[dask]",
+    )
+    add("--scheduler", type=str | None, metavar="ADDRESS", help="a Dask scheduler that runs, such as tcp://host:8786")
+    add("--task", type=str | None, metavar="N/M", help="in the script of slurm-array: do the N-th part of M")
     add("--json", action="store_true", help="print summary.json on stdout instead of text")
     return parser
 
@@ -145,9 +164,17 @@ def _settings(options: Namespace) -> Settings:
         ("noise-map", options.noise_map, NOISE_MAPS),
         ("precision", options.precision, PRECISIONS),
         ("device", options.device, ("auto", "cpu", "cuda")),
+        ("engine", options.engine, ENGINES),
     ):
         if value not in choices:
             raise UsageError(f"--{name} {value}: choose one of {', '.join(choices)}.")
+    for one, other, clash in (
+        ("--scheduler", f"--engine {options.engine}", options.scheduler and options.engine != "dask"),
+        ("--task", f"--engine {options.engine}", options.task and options.engine != "slurm-array"),
+        ("--watch", "--engine slurm-array", options.watch and options.engine == "slurm-array"),
+    ):
+        if clash:
+            raise UsageError(f"{one} does not go with {other}; leave one of them out.")
     formats = tuple(name.strip() for name in (options.formats or "").split(",") if name.strip())
     outputs_for(Path("folder"), formats, None)
     for file in (options.noise, options.reference_dicom):
@@ -167,40 +194,79 @@ def _settings(options: Namespace) -> Settings:
     )
 
 
-def _engine(options: Namespace, settings: Settings) -> LocalEngine:
-    cores = len(os.sched_getaffinity(0))
-    gpu = options.device != "cpu" and Path("/proc/driver/nvidia").exists()
+def _engine(options: Namespace, settings: Settings) -> Engine:
+    cores, gpu = len(os.sched_getaffinity(0)), has_gpu(options.device)
     workers = options.workers or (1 if gpu else max(cores // CORES_EACH, 1))
-    threads = options.threads or max(cores // workers, 1)
     memory = memory_size(options.memory) if options.memory else None
-    machine = Machine(options.device, threads, memory, 1 / workers, tuple(options.allow_package))
-    free: list[int] = []
+    packages = tuple(options.allow_package)
+    here = Machine(options.device, options.threads or max(cores // workers, 1), memory, 1 / workers, packages)
+    if options.engine in ("local", "slurm-array"):
+        return LocalEngine([child_for(settings, here, options.time_limit) for _ in range(workers)])
+    try:
+        from mrirecon.batch import dask_engine
+    except ImportError as error:
+        raise UsageError(
+            f"--engine {options.engine}: {error.name} is not installed; pip install 'mrirecon[dask]'."
+        ) from error
+    if options.engine == "slurm":
+        threads, gpu = options.threads or CORES_EACH, options.device == "cuda"
+        here = replace(here, threads=threads, share=1.0)
+        cluster = dask_engine.slurm_cluster(options.workers or 1, threads, memory or JOB_MEMORY, gpu)
+    elif options.scheduler:
+        here, gpu = replace(here, threads=options.threads, share=1.0), options.device == "cuda"
+        cluster = options.scheduler
+    else:
+        cluster = dask_engine.local_cluster(workers, gpu)
+    return dask_engine.DaskEngine(cluster, settings, here, options.time_limit, options.output, gpu=gpu, tell=_tell)
 
-    def started(child: Child, available: int) -> None:
-        free.append(available)  # the first tells of a machine where no worker has taken anything yet
-        child.memory = child.memory or int(MEMORY_SHARE * free[0] / workers)
 
-    limit = None if gpu else memory
-    children = [
-        Child(set_up, settings, machine, threads=threads, seconds=options.time_limit, memory=limit, started=started)
-        for _ in range(workers)
-    ]
-    return LocalEngine(children)
+def _write_script(options: Namespace, inputs: list[Input], argv: list[str]) -> int:
+    """Instead of doing the work: the script for sbatch that will."""
+    script = write_script(
+        options.output,
+        inputs,
+        argv,
+        cores=options.threads or CORES_EACH,
+        memory=memory_size(options.memory) if options.memory else None,
+        seconds=options.time_limit,
+        gpu=options.device == "cuda",
+    )
+    report = shlex.join(["mrirecon", "batch", *argv, "--engine", "local"])
+    print(f"Submit {len(inputs)} scans to SLURM with\n  sbatch {shlex.quote(str(script))}")
+    print(f"and when its tasks have ended, do what is left, and make the report, with\n  {report}")
+    return 0
+
+
+def _run_task(options: Namespace, settings: Settings) -> int:
+    """What the script's tasks do: their scans, with a ledger of their own, which the batch reads later."""
+    number, total = part_of(options.task)
+    inputs = find_inputs([str(options.output / FOLDER / LIST)], options.noise, options.reference_dicom)
+    options.workers = options.workers or 1
+    engine = _engine(options, settings)
+    with Ledger(options.output, str(number)) as ledger:
+        batch = Batch(ledger, settings, engine, _progress())
+        try:
+            batch.run(inputs[number - 1 :: total])
+        finally:
+            engine.close()
+    return batch.exit_code()
 
 
 def _report(batch: Batch, folder: Path) -> None:
     write_batch(folder, list(batch.entries.values()), batch.summary())
 
 
-def _progress(options: Namespace) -> Callable[[Entry], None]:
-    """Shows a line on stderr for each scan."""
-    count = 0
+def _progress() -> Callable[[Entry], None]:
+    """Shows a line for each scan."""
+    numbers = itertools.count(1)
 
     def show(entry: Entry) -> None:
-        nonlocal count
-        count += 1
         facts: list[Any] = [entry.state, entry.verdict, *entry.reasons[:1], f"as {entry.of}" if entry.of else None]
         seconds = f" ({entry.seconds:.1f} s)" if entry.state == "done" else ""
-        print(f"{count} {entry.scan}: {', '.join(str(f) for f in facts if f)}{seconds}", file=sys.stderr, flush=True)
+        _tell(f"{next(numbers)} {entry.scan}: {', '.join(str(fact) for fact in facts if fact)}{seconds}")
 
     return show
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """Is this scan of the kind that the method is meant for? What can be measured of it, against the method's ranges."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
 
@@ -14,14 +15,19 @@ from mrirecon.weights.intended import departures
 log = logging.getLogger("mrirecon")
 
 
-def outside_range(scan: Scan, sampling: Sampling, method: Method, *, maps_given: bool) -> list[str]:
+Ranges = Mapping[str, tuple[float, ...]]
+
+
+def outside_range(
+    scan: Scan, sampling: Sampling, method: Method, *, maps_given: bool, ranges: Ranges | None = None
+) -> list[str]:
     """What of the scan is outside the ranges that the method's card states, in words; warned about, too.
 
-    maps_given: the coil maps do not come from the fully sampled centre.
+    maps_given: the coil maps do not come from the fully sampled centre. ranges: of the scan, if they were measured.
     """
     if not method.intended:
         return []
-    found = departures(method.intended, measured_ranges(scan, sampling, maps_given=maps_given))
+    found = departures(method.intended, ranges or measured_ranges(scan, sampling, maps_given=maps_given))
     if found:
         log.warning(
             "%s is outside what %s is meant for: %s. Do not trust the image without comparing it with --method cs.",
@@ -32,7 +38,7 @@ def outside_range(scan: Scan, sampling: Sampling, method: Method, *, maps_given:
     return found
 
 
-def measured_ranges(scan: Scan, sampling: Sampling, *, maps_given: bool) -> dict[str, tuple[float, ...]]:
+def measured_ranges(scan: Scan, sampling: Sampling, *, maps_given: bool) -> Ranges:
     """Coils with signal, matrix (y, x), achieved acceleration, side of the fully sampled centre, SNR.
 
     The centre counts where maps are estimated from it, of a scan with several coils. SNR: the scan's scale over the

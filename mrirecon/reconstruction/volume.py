@@ -33,7 +33,7 @@ from mrirecon.reconstruction.methods import Method
 from mrirecon.reconstruction.outputs import Outputs
 from mrirecon.reconstruction.pipeline import Block, SliceData, centre_crop, measure_blocks, reconstruct_block
 from mrirecon.reconstruction.precision import Precision
-from mrirecon.reconstruction.suitability import outside_range
+from mrirecon.reconstruction.suitability import Ranges, outside_range
 from mrirecon.scratch import Scratch
 
 Images = Iterable[tuple[int, NDArray[np.complex64]]]
@@ -60,6 +60,7 @@ class Job:
     maps: file of coil maps, None = estimated. keep_complex, keep_maps: stored too. reference: whose DICOM series the
     images join. options: what was asked for, for the provenance. precision: of networks. block: slices at a time.
     scratch: where what must be collected is kept. inspection: sees the images, and marks DICOM and preview.
+    ranges: of the scan, see `measured_ranges`; None = they are measured.
     """
 
     method: Method
@@ -75,6 +76,7 @@ class Job:
     block: int = 1
     scratch: Scratch = field(default_factory=Scratch)
     inspection: Inspection | None = None
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def reconstruct_volume(scan: Scan, sampling: Sampling, outputs: Outputs, job: Jo
     in the job's scratch.
     The HDF5 result is written first, and the other formats from it.
     """
-    outside = outside_range(scan, sampling, job.method, maps_given=job.maps is not None)
+    outside = outside_range(scan, sampling, job.method, maps_given=job.maps is not None, ranges=job.ranges)
     settings = _settings(scan, sampling, job) | {"outside_range": outside}
     with _hdf5_path(outputs) as path:
         scores = _write_hdf5(path, scan, sampling, job, settings)

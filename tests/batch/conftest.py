@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from mrirecon.batch import supervise
+
 #: A batch whose reconstruction is that of a text file into capitals, so that it starts in a moment.
 STAND_IN = """
 import os, sys, time
 from pathlib import Path
+from mrirecon.batch import supervise
 from mrirecon.batch.child import Failure
 from mrirecon.batch.engine import Child, LocalEngine
+from mrirecon.batch.folder import finish
 from mrirecon.batch.inputs import find_inputs
-from mrirecon.batch.ledger import Ledger, finish
+from mrirecon.batch.ledger import Ledger
 from mrirecon.batch.run import Batch
 from mrirecon.batch.scan import Settings
 from mrirecon.errors import InputError
@@ -27,6 +31,9 @@ def reconstruct(one, work, key, signature, attempt):
     time.sleep(0.1)
     if "growing" in text and attempt == 0:
         one.path.write_text(text.replace("growing", "grown"))
+    if "vanishing" in text and not one.path.with_name("back.txt").exists():
+        one.path.unlink()
+        raise InputError(f"{one.path}: there is no such file.")
     if one.signature() != signature:
         raise Failure(5, "changed", passing="input/output", spoilt=False)
     if "bad" in text:
@@ -43,12 +50,10 @@ def reconstruct(one, work, key, signature, attempt):
     facts = {"key": key, "verdict": "OK", "reasons": [], "volumes": volumes, "seconds": {"all": 0.02}}
     return finish(work, facts)
 
-class StandIn(LocalEngine):
-    def submit(self, function, *arguments):
-        return super().submit(reconstruct if function.__name__ == "reconstruct" else function, *arguments)
+supervise.reconstruct = reconstruct
 
 def main(source, out, seconds=60.0, workers=2):
-    engine = StandIn([Child(ready, seconds=seconds) for _ in range(workers)])
+    engine = LocalEngine([Child(ready, seconds=seconds) for _ in range(workers)])
     with Ledger(Path(out)) as ledger:
         batch = Batch(ledger, Settings("cs"), engine, lambda entry: print(entry, flush=True))
         try:
@@ -68,6 +73,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", str(folder))
     sys.modules.pop("batch_stand_in", None)
+    monkeypatch.setattr(supervise, "reconstruct", supervise.reconstruct)  # put back afterwards: the import replaces it
     import batch_stand_in
 
     return batch_stand_in

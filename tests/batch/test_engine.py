@@ -119,9 +119,9 @@ def alive(pid: int) -> bool:
 
 def test_an_engine_ends_its_children_in_the_middle_of_a_call() -> None:
     engine = LocalEngine([Child(os.getpid, seconds=60) for _ in range(2)])
-    pids = {engine.submit(os.getpid).result() for _ in range(3)}
+    pids = {engine.submit(Child.run, os.getpid).result() for _ in range(3)}
     assert 1 <= len(pids) <= 2
-    running = [engine.submit(time.sleep, 60) for _ in range(2)]
+    running = [engine.submit(Child.run, time.sleep, 60) for _ in range(2)]
     engine.close()
     assert all(isinstance(future.exception(), Failure | MrireconError) for future in running if not future.cancelled())
     assert not any(alive(pid) for pid in pids)

@@ -1,19 +1,10 @@
 """The course of a batch, with a reconstruction that takes a moment (see conftest)."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-Start = Callable[[Path, Path], "subprocess.Popen[bytes]"]
 
 
 def state(out: Path) -> dict[str, str]:
@@ -79,6 +70,14 @@ def test_an_input_that_vanished_is_named(stand_in, texts, tmp_path: Path) -> Non
     assert "gone.dat: there is no such file" in list(batch.entries.values())[1].reasons[0]
 
 
+def test_an_input_that_vanishes_meanwhile_is_done_when_it_is_back(stand_in, texts, tmp_path: Path) -> None:
+    [entry] = stand_in.main(texts(one="vanishing"), tmp_path / "out").entries.values()
+    assert (entry.state, entry.code) == ("failed", 5)
+    (texts(one="vanishing") / "back.txt").touch()
+    [entry] = stand_in.main(tmp_path / "in", tmp_path / "out").entries.values()
+    assert entry.state == "done"
+
+
 def test_a_file_that_changes_meanwhile_is_done_as_it_is_then(stand_in, texts, tmp_path: Path) -> None:
     batch = stand_in.main(texts(one="still growing"), tmp_path / "out")
     [entry] = batch.entries.values()
@@ -101,71 +100,9 @@ def test_watching_takes_files_that_stay_the_same(stand_in, texts, tmp_path: Path
         texts(two="2")
 
     with stand_in.Ledger(out) as ledger:
-        engine = stand_in.StandIn([stand_in.Child(stand_in.ready, seconds=60)])
+        engine = stand_in.LocalEngine([stand_in.Child(stand_in.ready, seconds=60)])
         batch = stand_in.Batch(ledger, stand_in.Settings("cs"), engine)
         with pytest.raises(KeyboardInterrupt):
             batch.watch(lambda: stand_in.find_inputs([str(source)], None, None), poll=0.3, idle=when_idle)
         engine.close()
     assert idle == [{"one": "done"}, {"one": "done", "two": "done"}]
-
-
-def kill_at_random(start: Start, source: Path, out: Path, generator: random.Random) -> int:
-    """Start the batch, and kill it or one of its children at a random moment, until it ends; returns how often."""
-    killed = 0
-    while True:
-        program = start(source, out)
-        moment = time.monotonic() + generator.uniform(*MOMENTS)
-        while time.monotonic() < moment and program.poll() is None:
-            time.sleep(0.01)
-        victim = generator.choice([program.pid, *children_of(program.pid)])
-        if program.poll() is None:
-            killed += 1
-            with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-        assert all((folder / "done.json").exists() for folder in out.glob("[!.]*-*")), "a partial output was seen"
-        if program.wait() == 0:
-            return killed
-
-
-#: Seconds from the start until a kill: during imports, in the midst of it, at the end.
-MOMENTS = 0.2, 3.0
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except FileNotFoundError:
-        return []
-    return [int(child) for text in lists for child in text.split()]
-
-
-def compare_with_uninterrupted(start: Start, texts: Callable[..., Path], tmp_path: Path, kills: int) -> None:
-    source = texts(**{f"scan{n:02}": f"content {n}" for n in range(20)})
-    assert start(source, tmp_path / "whole").wait() == 0
-    whole = state(tmp_path / "whole")
-    assert len(whole) == 40
-    generator, killed, begun = random.Random(0), 0, 0
-    while killed < kills:
-        out = tmp_path / f"killed{killed}"
-        now = kill_at_random(start, source, out, generator)
-        killed += now
-        assert state(out) == whole
-        happened = Counter((event["event"], event.get("key")) for event in events(out))
-        done = [count for (event, _), count in happened.items() if event == "done"]
-        assert done == [1] * 20, "something was done twice"
-        again = sum(count - 1 for (event, _), count in happened.items() if event == "begun")
-        assert again <= WORKERS * now, "more was done again than was in flight"
-        begun += again
-    print(f"{killed} kills, {begun} scans begun again")
-
-
-WORKERS = 2
-
-
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(start_stand_in: Start, texts, tmp_path: Path) -> None:
-    compare_with_uninterrupted(start_stand_in, texts, tmp_path, kills=3)
-
-
-@pytest.mark.slow
-def test_fifty_kills_leave_no_trace(start_stand_in: Start, texts, tmp_path: Path) -> None:
-    compare_with_uninterrupted(start_stand_in, texts, tmp_path, kills=50)

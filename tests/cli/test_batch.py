@@ -1,12 +1,13 @@
 """`mrirecon batch` as it is typed, on tiny simulated scans."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -41,6 +42,12 @@ def write_scan(tmp_path: Path) -> Write:
 
 def batch(*arguments: object) -> int:
     return main(["batch", *map(str, arguments), "--method", "cg-sense", "--device", "cpu"])
+
+
+def image(out: Path) -> bytes:
+    with h5py.File(next(out.glob("*/reconstruction.h5"))) as file:
+        data: bytes = file["reconstruction"][()].tobytes()
+        return data
 
 
 def summary(out: Path) -> dict:
@@ -88,6 +95,9 @@ def test_good_and_bad_scans_end_in_images_or_reasons(write_scan: Write, tmp_path
     assert str(folder.name) in (out / "report.html").read_text()
     assert summary(out)["states"] == {"done": 1, "kept": 0, "duplicate": 1, "failed": 5}
 
+    assert batch(good, "-o", tmp_path / "alone") == 0
+    assert image(tmp_path / "alone") == image(out)
+
     capsys.readouterr()
     before = (out / "ledger.jsonl").read_text()
     assert batch(source, "-o", out) == 3
@@ -124,6 +134,41 @@ def test_an_empty_folder_is_refused(tmp_path: Path, capsys) -> None:
 def test_an_output_that_cannot_be_written_is_refused(write_scan: Write, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").touch()
     assert batch(write_scan("scan.h5"), "-o", tmp_path / "file" / "out") == 8
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for one scan and not for two."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "none", folder]).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_costs_what_it_had_no_room_for(write_scan: Write, small_disk: Path, tmp_path: Path) -> None:
+    out = small_disk / "out"
+    scans = [write_scan(f"good{seed}.h5", seed) for seed in range(3)]
+    code = batch(*scans, "-o", out)
+    finished = [path.parent.name for path in out.glob("*/done.json")]
+    assert code in (3, 8)
+    assert 1 <= len(finished) < 3
+    assert not list(out.glob(".*"))
+    if code == 3:
+        failed = [entry for entry in summary(out)["scans"] if entry["state"] == "failed"]
+        assert all(entry["code"] == 8 and "disk is full" in entry["reasons"][0] for entry in failed)
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    assert batch(*scans, "-o", out) == 0
+    states = [entry["state"] for entry in summary(out)["scans"]]
+    assert states.count("kept") == len(finished)
+    assert states.count("done") == 3 - len(finished)
+
+
+def test_a_read_only_output_is_refused(write_scan: Write, small_disk: Path, capsys) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert batch(write_scan("good.h5"), "-o", small_disk / "out") == 8
     assert "cannot be written" in capsys.readouterr().err
 
 
