@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 #: Name and exact version of each line of constraints.txt.
 CONSTRAINTS = dict(
     line.split("==")
@@ -47,13 +46,6 @@ def test_script_is_executable_bash(script: Path) -> None:
 def test_nothing_is_installed_without_the_constraints(path: Path) -> None:
     installs = [line for line in path.read_text(encoding="utf-8").splitlines() if re.search(r"\bpip install\b", line)]
     assert all("-c constraints.txt" in line for line in installs if not line.startswith("#"))
-
-
-def test_the_image_runs_mrirecon_as_another_user_than_root() -> None:
-    final_stage = DOCKERFILE.rpartition("\nFROM ")[2]
-    assert final_stage.startswith("debian:bookworm-slim")
-    assert re.search(r"^USER 1000:1000$", final_stage, re.MULTILINE)
-    assert 'ENTRYPOINT ["mrirecon"]' in final_stage
 
 
 def test_all_that_the_wheel_is_made_of_reaches_the_image() -> None:
