@@ -1,4 +1,4 @@
-"""What is kept of a training run: the best model, for use, and pictures of the validation slices."""
+"""What is kept of a training run: the best model, for use, maybe tied to its start; pictures of validation slices."""
 
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,46 @@ class BestModel(pl.Callback):
         lines = [f"- {name.removeprefix('val/')}: {value:.4g}" for name, value in sorted(metrics.items())]
         head = f"# {self.config['class_path'].rpartition('.')[2]}\n\nTrained for {trainer.global_step} steps."
         return "\n".join([head, "", "Validation, mean over volumes:", "", *lines])
+
+
+class StartShare(pl.Callback):
+    """Validates, and so keeps, the model whose weights are share · those at the start + (1 − share) · those trained.
+
+    A model that learns from few scans forgets less that way, and is often better there, too (Wortsman et al., CVPR
+    2022). Training itself goes on with the weights as they are. Comes after the callbacks that keep models.
+    """
+
+    def __init__(self, share: float):
+        self.share = share
+        self.start: dict[str, Tensor] = {}
+        self.trained: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the weights, unless a resumed run brought those of its own start."""
+        self.start = self.start or _weights(pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mix them in."""
+        self.trained = _weights(pl_module)
+        start = {name: tensor.to(self.trained[name].device) for name, tensor in self.start.items()}
+        mixed = {name: torch.lerp(self.trained[name], start[name], self.share) for name in self.trained}
+        pl_module.load_state_dict(mixed)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with what was trained."""
+        pl_module.load_state_dict(self.trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights at the start."""
+        return {"start": self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Those of the interrupted run."""
+        self.start = state_dict["start"]
+
+
+def _weights(module: pl.LightningModule) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 class ValidationImages(pl.Callback):

@@ -20,7 +20,7 @@ from mrirecon.data.datamodule import ReconstructionData
 from mrirecon.errors import CheckpointError, UsageError
 from mrirecon.models.cirim import CIRIM
 from mrirecon.processor import set_up_for_tensors
-from mrirecon.training.callbacks import BestModel, ValidationImages
+from mrirecon.training.callbacks import BestModel, StartShare, ValidationImages
 from mrirecon.training.memory import MemoryReport
 from mrirecon.training.module import ReconstructionModule
 from mrirecon.weights import shipped_models
@@ -40,6 +40,7 @@ class SaveConfig(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any):
         reusable = config.clone()
         reusable.init = reusable.ckpt_path = None
+        reusable.init_share = 0.0
         super().__init__(parser, reusable, **kwargs)
 
 
@@ -47,9 +48,12 @@ class TrainingCLI(LightningCLI):
     """Adds where the results go, and what to start from."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """--output, --init, --ckpt_path."""
+        """--output, --init, --init_share, --ckpt_path."""
         parser.add_argument("--output", type=Path, default=Path("runs/train"), help="folder for all results")
         parser.add_argument("--init", type=Path | None, default=None, help="model or checkpoint to start from")
+        parser.add_argument(
+            "--init_share", type=float, default=0.0, help="share of its weights in the model that is kept, 0 to 1"
+        )
         parser.add_argument("--ckpt_path", type=Path | None, default=None, help="last.ckpt of a run to resume")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -59,6 +63,8 @@ class TrainingCLI(LightningCLI):
         # The model of the last finished epoch, to resume from; BestModel keeps the best one.
         last = ModelCheckpoint(output, filename="last", enable_version_counter=False)
         callbacks = [BestModel(output / "best.safetensors", network), ValidationImages(), MemoryReport(), last]
+        if self.config.init_share:
+            callbacks.append(StartShare(self.config.init_share))
         config = self.config_init.trainer
         logger = TensorBoardLogger(output, name="", version="") if config.logger is None else config.logger
         callbacks += config.callbacks or []
@@ -83,6 +89,8 @@ def train(arguments: list[str]) -> Path | None:
         raise UsageError("this network has no weights to train; give it at least one cascade, iteration or step.")
     if cli.config.init is not None and cli.config.ckpt_path is not None:
         raise UsageError("--init starts a new run and --ckpt_path resumes an old one; give one of them.")
+    if not 0 <= cli.config.init_share <= 1 or (cli.config.init_share and not (cli.config.init or cli.config.ckpt_path)):
+        raise UsageError("--init_share is the share of the weights of --init that stays, from 0 to 1.")
     if cli.config.init is not None:
         _start_from(cli.model, cli.config.init)
     resume: Path | None = cli.config.ckpt_path

@@ -109,6 +109,26 @@ def test_init_starts_from_another_models_weights(volume, tmp_path):
         train(arguments(volume, tmp_path / "third", "--model.model.channels=8", f"--init={first}"))
 
 
+def test_a_share_of_the_start_stays_in_the_model_that_is_kept(volume, tmp_path):
+    first = train(arguments(volume, tmp_path / "first", "--trainer.max_epochs=1"))
+    output = tmp_path / "second"
+
+    def mixed_as_told(epochs: int, *more: str) -> None:
+        kept = weights(train(arguments(volume, output, f"--trainer.max_epochs={epochs}", "--init_share=0.75", *more)))
+        trained = weights(output / "last.ckpt")
+        for name, start in weights(first).items():
+            torch.testing.assert_close(kept[name], 0.75 * start + 0.25 * trained[name])
+        assert any(not torch.equal(trained[name], start) for name, start in weights(first).items())
+
+    mixed_as_told(1, f"--init={first}")
+    checkpoint = torch.load(output / "last.ckpt", weights_only=True)
+    checkpoint["callbacks"]["BestModel"]["best"] = -1.0  # so that the resumed run keeps a model
+    torch.save(checkpoint, tmp_path / "resumed.ckpt")
+    mixed_as_told(2, f"--ckpt_path={tmp_path / 'resumed.ckpt'}")
+    with pytest.raises(UsageError, match="--init_share"):
+        train(arguments(volume, tmp_path / "fourth", "--init_share=0.5"))
+
+
 def test_a_cirim_starts_from_a_shorter_one_or_from_an_irim(volume, tmp_path):
     shape = {"channels": 4, "time_steps": 2}
     cirim = CIRIM(cascades=2, **shape)
