@@ -27,8 +27,8 @@ SLICES, COILS, SNR, GAP_MM = 24, 16, 25, 20
 MASK, ACCELERATION, ACS = "equispaced", 6, 20
 #: Network, and arguments of its training beside the data.
 RECIPE = {
-    "irim": ["--model.learning_rate", "3e-4", "--trainer.max_epochs", "40"],
-    "cirim": ["--model.learning_rate", "2e-4", "--trainer.max_epochs", "20"],
+    "irim": ["--model.learning_rate", "3e-4", "--trainer.max_epochs", "50"],
+    "cirim": ["--model.learning_rate", "2e-4", "--trainer.max_epochs", "30"],
 }
 
 
