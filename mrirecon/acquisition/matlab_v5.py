@@ -58,10 +58,11 @@ def _array(flags: int, shape: tuple[int, ...], parts: Iterator[tuple[int, memory
             raise ValueError(f"{len(values)} numbers are no array of shape {shape}")
         return values.reshape(shape, order="F")
 
+    real = numbers()
     if not flags & COMPLEX:
-        return numbers().astype(dtype)
-    result = np.empty(shape, np.result_type(dtype, np.complex64), order="F")
-    result.real, result.imag = numbers(), numbers()
+        return real.astype(dtype)
+    result = np.empty(shape, np.result_type(dtype, np.complex64), order="F")  # of a size that the numbers confirmed
+    result.real, result.imag = real, numbers()
     return result
 
 

@@ -65,6 +65,14 @@ def test_damaged_files_raise_and_never_crash(tmp_path_factory, compressed: bool,
         read_array(path, "k")
 
 
+def test_a_damaged_size_takes_no_memory(tmp_path: Path):
+    scipy.io.savemat(tmp_path / "k.mat", {"k": np.ones((3, 4), np.complex64)})
+    content = (tmp_path / "k.mat").read_bytes()
+    (tmp_path / "k.mat").write_bytes(content.replace(struct.pack("=ii", 3, 4), struct.pack("=ii", 3, 2**31 - 1), 1))
+    with pytest.raises(ValueError, match="12 numbers are no array"):
+        read_array(tmp_path / "k.mat", "k")
+
+
 def test_an_absent_array_is_named(tmp_path: Path):
     scipy.io.savemat(tmp_path / "k.mat", {"k": np.ones(3)})
     with pytest.raises(ValueError, match="no array 'x'"):

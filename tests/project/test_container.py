@@ -54,11 +54,13 @@ def health(ledger: Path, age: float) -> int:
     """Exit code of the image's health check beside a process that holds a ledger touched `age` seconds ago."""
     command = re.search(r"^HEALTHCHECK .*?CMD (.*?[^\\])$", FINAL_STAGE, re.MULTILINE | re.DOTALL)
     assert command
-    # Not all processes of this machine: others may hold ledgers, too.
-    script = command[1].replace("\\\n", "").replace("/proc/[0-9]*", f"/proc/{os.getpid()}")
-    with ledger.open("w"):
+    with ledger.open("w") as file, subprocess.Popen(["sleep", "60"], stdout=file) as holder:
+        # Not all processes of this machine: others may hold ledgers, too.
+        script = command[1].replace("\\\n", "").replace("/proc/[0-9]*", f"/proc/{holder.pid}")
         os.utime(ledger, (time.time() - age,) * 2)
-        return subprocess.run(["sh", "-c", script], check=False).returncode
+        code = subprocess.run(["sh", "-c", script], check=False).returncode
+        holder.kill()
+    return code
 
 
 def test_a_batch_is_healthy_while_it_touches_its_ledger(tmp_path: Path) -> None:
