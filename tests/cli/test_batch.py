@@ -176,14 +176,20 @@ def test_a_read_only_output_is_refused(write_scan: Write, small_disk: Path, caps
 def test_a_signal_ends_it_cleanly(write_scan: Write, tmp_path: Path, number: signal.Signals, code: int) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mrirecon", "batch", str(write_scan("scan.h5").parent), "-o", str(out), "--watch"]
-    program = subprocess.Popen([*command, "--method", "cg-sense"], stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [*command, "--method", "cg-sense"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell ignore interrupts, and so would the program.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     end = time.monotonic() + 120
     while not (out / "ledger.jsonl").exists() or "started" not in (out / "ledger.jsonl").read_text():
         assert time.monotonic() < end
         assert program.poll() is None
         time.sleep(0.05)
     program.send_signal(number)
-    _, errors = program.communicate()
+    _, errors = program.communicate(timeout=120)
     assert program.returncode == code
     assert "Traceback" not in errors
     assert sorted(path.name for path in out.iterdir()) == ["ledger.jsonl", "report.html", "summary.json"]
