@@ -192,9 +192,8 @@ class Batch:
                 done = future.result()
             except Failure as failure:
                 if not self._again(one, key, failure):
-                    there = (
-                        _signature(one) == signature
-                    )  # else it vanished meanwhile, which says nothing of its content
+                    # A scan that vanished or changed meanwhile says nothing of the content that the key stands for.
+                    there = _signature(one) == signature
                     self._fail(one, key if there else None, failure)
                 return
             entry = self.entries[one]

@@ -14,7 +14,7 @@ from mrirecon.models.blocks.data_consistency import DataConsistency
 from mrirecon.models.blocks.recurrent import Unit
 from mrirecon.models.rim import RIMCascade
 from mrirecon.physics.measurement import Measurement, Reconstructor
-from mrirecon.physics.phase import smooth_phase, without_phase
+from mrirecon.physics.phase import low_resolution_phase, without_phase
 from mrirecon.physics.sense import SenseOperator
 
 
@@ -53,7 +53,7 @@ class CIRIM(Reconstructor):
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
         if self.remove_phase:
-            phase = smooth_phase(measurement)
+            phase = low_resolution_phase(measurement)
             measurement = without_phase(measurement, phase)
         operator = SenseOperator(measurement)
         initial = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image

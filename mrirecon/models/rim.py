@@ -15,7 +15,7 @@ from mrirecon.models.blocks.convolution import ReplicateConv2d
 from mrirecon.models.blocks.data_consistency import RECURRENT_FORMS, STEPS, DataConsistency, split_consistency
 from mrirecon.models.blocks.recurrent import CELLS, Unit, identity_, recurrent_layer
 from mrirecon.physics.measurement import Measurement, Reconstructor
-from mrirecon.physics.phase import smooth_phase, without_phase
+from mrirecon.physics.phase import low_resolution_phase, without_phase
 from mrirecon.physics.sense import SenseOperator
 
 Hidden = tuple[Tensor, Tensor]
@@ -120,7 +120,7 @@ class RIM(Reconstructor):
 
     def forward(self, measurement: Measurement) -> list[Tensor]:
         if self.remove_phase:
-            phase = smooth_phase(measurement)
+            phase = low_resolution_phase(measurement)
             measurement = without_phase(measurement, phase)
         operator = SenseOperator(measurement)
         image = operator.adjoint_data if measurement.initial_image is None else measurement.initial_image

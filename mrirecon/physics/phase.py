@@ -17,7 +17,8 @@ from mrirecon.physics.measurement import Measurement
 LIMIT = 32
 
 
-def smooth_phase(measurement: Measurement) -> Tensor:
+@torch.no_grad()
+def low_resolution_phase(measurement: Measurement) -> Tensor:
     """exp(iφ), complex (batch, y, x), of the coil-combined image of the fully sampled centre; 1 where there is none."""
     assert measurement.sensitivities is not None
     kspace = measurement.kspace
@@ -25,8 +26,9 @@ def smooth_phase(measurement: Measurement) -> Tensor:
     known = measurement.mask if measurement.calibration is None else measurement.calibration
     known = known.cpu().expand(len(kspace), 1, height, width)
     windows = torch.stack([_window(calibration_width(m[0]), (height, width)) for m in known]).to(kspace.device)
-    coils = ifftc(kspace * windows[:, None])
-    image = (measurement.sensitivities.conj() * coils).sum(dim=1)
+    image = torch.zeros_like(kspace[:, 0])
+    for coil in range(kspace.shape[1]):  # no copy of all of them
+        image.addcmul_(measurement.sensitivities[:, coil].conj(), ifftc(kspace[:, coil] * windows))
     return torch.polar(torch.ones_like(image.real), image.angle())
 
 

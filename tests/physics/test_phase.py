@@ -6,7 +6,7 @@ import torch
 
 from mrirecon.physics.fourier import fftc
 from mrirecon.physics.measurement import Measurement
-from mrirecon.physics.phase import smooth_phase, without_phase
+from mrirecon.physics.phase import low_resolution_phase, without_phase
 from mrirecon.physics.sense import SenseOperator
 from mrirecon.simulation.coils import any_coil_maps
 from mrirecon.simulation.phase import smooth_phase as random_phase
@@ -33,14 +33,14 @@ def measured(shape=(60, 48), acs=16, coils=4, kind="lines"):
 @pytest.mark.parametrize("kind", ["lines", "points"])
 def test_what_is_left_is_nearly_real_and_positive(kind):
     measurement, image = measured(kind=kind)
-    left = image * smooth_phase(measurement).conj()
+    left = image * low_resolution_phase(measurement).conj()
     assert left.imag.norm() < 0.2 * left.norm() < 0.5 * image.imag.norm()
     assert left.real[image.abs() > 0.5].min() > 0
 
 
 def test_phase_handed_to_the_maps_leaves_the_data_as_they_are():
     measurement, image = measured()
-    phase = smooth_phase(measurement)
+    phase = low_resolution_phase(measurement)
     turned = without_phase(measurement, phase)
     torch.testing.assert_close(
         SenseOperator(turned).forward(image * phase.conj()), SenseOperator(measurement).forward(image)
@@ -51,7 +51,7 @@ def test_phase_handed_to_the_maps_leaves_the_data_as_they_are():
 
 def test_an_image_to_start_from_is_turned_too():
     measurement, image = measured()
-    phase = smooth_phase(measurement)
+    phase = low_resolution_phase(measurement)
     started = without_phase(replace(measurement, initial_image=image), phase)
     torch.testing.assert_close(started.initial_image, image * phase.conj())
 
@@ -61,7 +61,7 @@ def test_without_a_sampled_centre_the_phase_stays():
     mask = measurement.mask.clone()
     mask[..., 24] = False
     holes = Measurement(measurement.kspace * mask, mask, measurement.sensitivities)
-    assert (smooth_phase(holes) == 1).all()
+    assert (low_resolution_phase(holes) == 1).all()
 
 
 def test_each_slice_of_a_batch_has_the_window_of_its_own_mask():
@@ -69,4 +69,6 @@ def test_each_slice_of_a_batch_has_the_window_of_its_own_mask():
     points, _ = measured(kind="points")
     parts = ("kspace", "mask", "sensitivities")
     both = Measurement(*(torch.cat([getattr(lines, name), getattr(points, name)]) for name in parts))
-    torch.testing.assert_close(smooth_phase(both), torch.cat([smooth_phase(lines), smooth_phase(points)]))
+    torch.testing.assert_close(
+        low_resolution_phase(both), torch.cat([low_resolution_phase(lines), low_resolution_phase(points)])
+    )
