@@ -59,7 +59,7 @@ class Ledger:
 
     def append(self, event: str, **facts: Any) -> None:
         """Add one line, which is on the disk when this returns. Raises ResourceError if the disk has no room for it."""
-        record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        record = {"time": datetime.now(UTC).isoformat(timespec="microseconds"), "event": event, **facts}
         line = (json.dumps(record) + "\n").encode()
         try:
             if os.write(self._file, line) < len(line):

@@ -26,8 +26,9 @@ class Entry:
     """One file. None = unknown.
 
     file: path below the manifest's root, with /. subject: pseudonym of the person; all files of one are in one split.
-    coils, slices, matrix: as `mrirecon info` tells them, matrix (y, x). bytes, sha256: of the content. source, licence:
-    where they differ from the manifest's.
+    coils, slices, matrix: as `mrirecon info` tells them, matrix (y, x). lesions: of a NIfTI image, the NIfTI volume
+    below the root that is not zero in its lesions. bytes, sha256: of the content of `file`. source, licence: where they
+    differ from the manifest's.
     """
 
     file: str
@@ -39,6 +40,7 @@ class Entry:
     coils: int | None = None
     slices: int | None = None
     matrix: tuple[int, int] | None = None
+    lesions: str | None = None
     bytes: int | None = None
     sha256: str | None = None
     source: str | None = None
@@ -242,6 +244,7 @@ def _inside(value: Any) -> bool:
 #: What the values of fields must be; those not listed are text.
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "file": (_inside, "a path inside the root, relative to it"),
+    "lesions": (_inside, "a path inside the root, relative to it"),
     "split": (lambda value: value in SPLITS, f"one of {', '.join(SPLITS)}"),
     "field_strength_t": (lambda value: type(value) in (int, float) and 0 < value < 100, "a number of tesla"),
     "coils": (_count, "a whole number"),

@@ -84,19 +84,49 @@ def load_magnitude(path: Path, slice_axis: int = 2) -> tuple[Array, tuple[float,
     k-space is cropped to its measured extent, empty slices are left out, and each slice is divided by its 99.9th
     percentile. Raises InputError if nothing is in it.
     """
-    volume, (thickness, *pixel) = load_volume(path, slice_axis)
+    volume, voxel = load_volume(path, slice_axis)
     images = magnitude_slices(volume, path)
-    y, x = (size * n / m for size, n, m in zip(pixel, volume.shape[1:], images.shape[1:], strict=True))
-    return images, (thickness, y, x)
+    return images, _voxel_of(images, volume, voxel)
 
 
-def magnitude_slices(volume: NDArray[np.generic], path: Path) -> Array:
-    """Slices of a volume (slices, y, x) as `load_magnitude` gives them; path: of its file, for the error."""
+def load_magnitude_with_lesions(
+    path: Path, lesions: Path
+) -> tuple[Array, NDArray[np.bool_], tuple[float, float, float]]:
+    """As `load_magnitude`, but only the slices with lesions, and with their masks (slices, y, x).
+
+    lesions: a NIfTI volume of the same shape, not zero in lesions. Raises InputError if it has another, or no lesions.
+    """
+    volume, voxel = load_volume(path)
+    mask = load_volume(lesions)[0] != 0
+    if mask.shape != volume.shape:
+        raise InputError(f"{lesions}: has the shape {mask.shape}, but {path} has {volume.shape}; give its own.")
+    there = mask.any(axis=(1, 2))
+    if not there.any():
+        raise InputError(f"{lesions}: marks no lesions; leave it out.")
+    volume, mask = volume[there], mask[there]
+    images = magnitude_slices(volume, path, all_slices=True)
+    resampled = on_coarser_matrix(mask.astype(np.float32), images.shape[1:]).real > 0.5
+    return images, resampled, _voxel_of(images, volume, voxel)
+
+
+def _voxel_of(
+    images: Array, volume: NDArray[np.generic], voxel: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Voxel sizes of what was cropped in k-space from a volume with those."""
+    y, x = (size * n / m for size, n, m in zip(voxel[1:], volume.shape[1:], images.shape[1:], strict=True))
+    return voxel[0], y, x
+
+
+def magnitude_slices(volume: NDArray[np.generic], path: Path, all_slices: bool = False) -> Array:
+    """Slices of a volume (slices, y, x) as `load_magnitude` gives them; path: of its file, for the error.
+
+    all_slices: leave none out; there are no empty ones.
+    """
     if not volume.any():
         raise InputError(f"{path}: holds only zeros; there is nothing to simulate from.")
     image = crop_to_measured(np.abs(volume.astype(np.float32)))
     top = np.percentile(image, 99.9, axis=(1, 2), keepdims=True)
-    filled = top.ravel() > 0.05 * top.max()
+    filled = all_slices | (top.ravel() > 0.05 * top.max())
     return image[filled] / top[filled]
 
 
@@ -108,15 +138,23 @@ def crop_to_measured(image: NDArray[np.floating]) -> Array:
     """
     import torch
 
+    from mrirecon.physics.fourier import fftc
+
+    power = fftc(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))).abs().square().numpy()
+    power = power.reshape(-1, *power.shape[-2:]).mean(axis=0)
+    return np.abs(on_coarser_matrix(image, (measured_extent(power.sum(axis=1)), measured_extent(power.sum(axis=0)))))
+
+
+def on_coarser_matrix(image: NDArray[np.floating], matrix: tuple[int, int]) -> NDArray[np.complex64]:
+    """A real image (..., y, x) as a scanner sees it that measures only so much of k-space; intensities are kept."""
+    import torch
+
     from mrirecon.physics.fourier import fftc, ifftc
 
     kspace = fftc(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)))
-    power = kspace.abs().square().numpy()
-    power = power.reshape(-1, *power.shape[-2:]).mean(axis=0)
-    height, width = measured_extent(power.sum(axis=1)), measured_extent(power.sum(axis=0))
-    top, left = power.shape[0] // 2 - height // 2, power.shape[1] // 2 - width // 2
-    block = kspace[..., top : top + height, left : left + width]
-    return (ifftc(block).abs() * (height * width / power.size) ** 0.5).numpy()
+    top, left = (n // 2 - m // 2 for n, m in zip(image.shape[-2:], matrix, strict=True))
+    block = kspace[..., top : top + matrix[0], left : left + matrix[1]]
+    return (ifftc(block) * (np.prod(matrix) / np.prod(image.shape[-2:])) ** 0.5).numpy()
 
 
 def measured_extent(profile: NDArray[np.floating]) -> int:

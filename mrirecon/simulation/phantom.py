@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mrirecon.simulation.anatomy import Head, bounding_box
 from mrirecon.simulation.contrast import protocol_of, signal
+from mrirecon.simulation.images import on_coarser_matrix
 from mrirecon.simulation.lesions import place_lesions
 from mrirecon.simulation.tissues import Tissue
 
@@ -68,22 +69,10 @@ def head_phantoms(
             image = np.zeros_like(t1_scale)
             for tissue, box in boxes:
                 image[box] += fractions[tissue][box] * signal(tissue, protocol, t1_scale[box], t2_scale[box])
-            images[contrast].append(_crop_kspace(image, shape))
-        masks.append(_crop_kspace(fractions[Tissue.LESION], shape) > 0.5)
+            images[contrast].append(on_coarser_matrix(image, shape).real)
+        masks.append(on_coarser_matrix(fractions[Tissue.LESION], shape).real > 0.5)
     stacks = {contrast: np.stack(images[contrast]) for contrast in contrasts}
     return {
         contrast: Phantom(stack / np.percentile(stack, 99.9), np.stack(masks), pixel, spacing)
         for contrast, stack in stacks.items()
     }
-
-
-def _crop_kspace(image: NDArray[np.floating], shape: tuple[int, int]) -> Array:
-    """The image on the coarser grid of `shape`, as a scanner that measures that much of k-space sees it."""
-    import torch
-
-    from mrirecon.physics.fourier import fftc, ifftc
-
-    kspace = fftc(torch.from_numpy(image))
-    top, left = (n // 2 - m // 2 for n, m in zip(image.shape, shape, strict=True))
-    block = kspace[top : top + shape[0], left : left + shape[1]]
-    return (ifftc(block).real * (block.numel() / image.size) ** 0.5).numpy()

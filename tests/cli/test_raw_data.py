@@ -387,17 +387,16 @@ def test_stacks_contrasts_and_repetitions_are_volumes_with_their_own_times(
     assert len(list(out.glob("*.h5"))) == len(list(out.glob("*.nii.gz"))) == 8
 
 
-def test_thirty_two_coils_become_ten_with_the_same_image_in_less_time(slices: Make, tmp_path: Path, capsys) -> None:
+def test_thirty_two_coils_become_ten_with_the_same_image(slices: Make, tmp_path: Path, capsys) -> None:
     path, _ = slices(coils=32)
-    images, seconds = [], []
-    for number, arguments in enumerate(([], ["--compress-coils", "10"])):
-        out = tmp_path / f"{number}.h5"
-        capsys.readouterr()
-        reconstruct(path, out, "--method", "zero-filled", "--json", *NO_NOISE, *arguments)
-        images.append(stored(out))
-        seconds.append(json.loads(capsys.readouterr().out)["seconds"])
-    assert error(images[1], images[0]) < 0.01
-    assert seconds[1] < seconds[0]
+    all_coils = stored(reconstruct(path, tmp_path / "32.h5", "--method", "zero-filled", *NO_NOISE))
+    capsys.readouterr()
+    ten = reconstruct(
+        path, tmp_path / "10.h5", "--method", "zero-filled", "--json", "--compress-coils", "10", *NO_NOISE
+    )
+    steps = json.loads(capsys.readouterr().out)["conditioning"]
+    assert any("32 coils compressed to 10" in step["done"] for step in steps)
+    assert error(stored(ten), all_coils) < 0.01
 
 
 def test_geometric_compression_of_a_slab_keeps_its_image(slab: Make) -> None:

@@ -1,7 +1,6 @@
 """Coil compression: fewer coils, the same image, for less work."""
 
 import pickle
-import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -82,19 +81,17 @@ def nrmse(scan: Scan, reference: Scan) -> float:
     return float(np.linalg.norm(combined(scan) - full) / np.linalg.norm(full))
 
 
-def sense(scan: Scan) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Image of the first slice by ESPIRiT and CG-SENSE, the support of its maps, and the seconds they took."""
+def sense(scan: Scan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image of the first slice by ESPIRiT and CG-SENSE, and the support of its maps."""
     kspace = torch.from_numpy(scan.kspace(0))[None]
     mask = (kspace != 0).any(dim=1, keepdim=True)
-    started = time.perf_counter()
     maps = espirit(kspace, mask)
     (image,) = CGSense().eval()(Measurement(kspace=kspace, mask=mask, sensitivities=maps))
-    return image[0].abs(), (maps != 0).any(dim=1)[0], time.perf_counter() - started
+    return image[0].abs(), (maps != 0).any(dim=1)[0]
 
 
 @pytest.fixture(scope="module")
-def uncompressed() -> tuple[torch.Tensor, torch.Tensor, float]:
-    sense(undersampled(head(8)))  # the first call of a library takes longer
+def uncompressed() -> tuple[torch.Tensor, torch.Tensor]:
     return sense(undersampled(head()))
 
 
@@ -106,14 +103,13 @@ def test_the_image_of_a_third_of_the_coils_differs_by_less_than_one_per_cent(kin
 
 
 @pytest.mark.parametrize(("kind", "coils"), [("svd", 10), ("geometric", 8)])
-def test_sense_of_undersampled_data_loses_less_than_one_per_cent_and_takes_less_time(
-    kind: Kind, coils: int, uncompressed: tuple[torch.Tensor, torch.Tensor, float]
+def test_sense_of_undersampled_data_loses_less_than_one_per_cent(
+    kind: Kind, coils: int, uncompressed: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
-    expected, support, long = uncompressed
-    image, compressed_support, short = sense(compress_coils(undersampled(head()), coils, kind))
+    expected, support = uncompressed
+    image, compressed_support = sense(compress_coils(undersampled(head()), coils, kind))
     both = support & compressed_support
     assert (image - expected)[both].norm() / expected[both].norm() < 0.01
-    assert short < 0.7 * long
 
 
 def test_geometric_needs_fewer_coils_than_svd_for_the_same_error() -> None:

@@ -22,9 +22,9 @@ class DataSet:
 
     path: a manifest of fully sampled scans or of NIfTI images, or a folder of NIfTI images; None = the built-in heads.
     All but path and seed is for the simulation, from heads or from images. train, val, test: how many heads. contrasts:
-    of heads; files have their own. slices: of each volume, evenly spread. matrix: (y, x); None = the images' own, for
-    heads 160 × 160. lesions: of each head. snr: as `mrirecon simulate` takes it. seed: of heads, coils, noise and
-    splits.
+    of heads; files have their own. slices: of each volume, evenly spread; train_slices: of those trained on, None = the
+    same. matrix: (y, x); None = the images' own, for heads 160 × 160. lesions: of each head. snr: as `mrirecon
+    simulate` takes it. seed: of heads, coils, noise and splits.
     """
 
     path: Path | None = None
@@ -33,6 +33,7 @@ class DataSet:
     test: int = 8
     contrasts: tuple[str, ...] = ("t1", "flair")
     slices: int = 4
+    train_slices: int | None = None
     matrix: tuple[int, int] | None = None
     coils: int = 8
     snr: float = 30.0

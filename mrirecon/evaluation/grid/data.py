@@ -7,7 +7,6 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrirecon.data.manifest import SPLITS, Entry, Manifest, read_manifest, root_of, split_by_subject
@@ -15,10 +14,12 @@ from mrirecon.errors import InputError, UsageError
 from mrirecon.evaluation.grid.config import DataSet, as_content
 from mrirecon.evaluation.grid.store import key_of
 from mrirecon.export.fastmri import Acquisition, write_fastmri
-from mrirecon.physics.fourier import fftc, ifftc
-from mrirecon.simulation.images import load_magnitude
+from mrirecon.simulation.images import load_magnitude, load_magnitude_with_lesions, on_coarser_matrix
 from mrirecon.simulation.phantom import head_phantoms
 from mrirecon.simulation.scan import simulate_slices
+
+#: Sizes in mm: (slice, y, x).
+Voxel = tuple[float, float, float]
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
 CONTRASTS = ("flair", "t1", "t2", "pd")
@@ -42,11 +43,15 @@ class GridVolume:
 
 @dataclass(frozen=True)
 class Source:
-    """One person's scans to simulate: of an image file, or of a head (None). volumes: what will be there."""
+    """One person's scans to simulate: of an image file, or of a head (None). volumes: what will be there.
+
+    lesions: of an image file, the one that marks its lesions.
+    """
 
     data: DataSet
     image: Path | None
     volumes: tuple[GridVolume, ...]
+    lesions: Path | None = None
 
 
 def volumes_of(name: str, data: DataSet, folder: Path) -> tuple[list[GridVolume], list[Source]]:
@@ -61,7 +66,7 @@ def volumes_of(name: str, data: DataSet, folder: Path) -> tuple[list[GridVolume]
         images = [entry for entry in manifest.files if entry.file.endswith(IMAGE_SUFFIXES)]
         if not images:
             return [_scan(name, entry, root, data.path) for entry in manifest.files if entry.split], []
-        states = [_state(root / entry.file) for entry in images]
+        states = [_state(root / file) for entry in images for file in (entry.file, entry.lesions) if file]
         inside = folder / f"{name}-{key_of(as_content(data), states)}"
         sources = [_image(name, data, entry, root, inside) for entry in images if entry.split]
     volumes = [volume for source in sources for volume in source.volumes]
@@ -71,38 +76,45 @@ def volumes_of(name: str, data: DataSet, folder: Path) -> tuple[list[GridVolume]
 def simulate(source: Source) -> None:
     """Write the scans of one source."""
     data, first = source.data, source.volumes[0]
+    slices = (first.split == "train" and data.train_slices) or data.slices
     seed = crc32(f"{data.seed} {first.subject}".encode())
     if source.image is None:
         matrix = data.matrix or HEAD_MATRIX
         contrasts = [volume.contrast for volume in source.volumes]
-        phantoms = head_phantoms(matrix, data.slices, contrasts, seed, data.lesions)
+        phantoms = head_phantoms(matrix, slices, contrasts, seed, data.lesions)
         for number, (volume, phantom) in enumerate(zip(source.volumes, phantoms.values(), strict=True)):
             voxel = (phantom.spacing_mm, phantom.pixel_mm, phantom.pixel_mm)
             _write(volume, data, phantom.images, voxel, seed + number, "head phantom", phantom.lesion_mask)
         return
-    images, voxel = load_magnitude(source.image)
-    images = images[[bool((image > 0.1).mean() > MIN_TISSUE) for image in images]]
-    if not len(images):
-        raise InputError(f"{source.image}: has no slice with enough signal to simulate from.")
-    chosen = ((np.arange(data.slices) + 0.5) * len(images) / data.slices).astype(int)
-    images = images[np.unique(chosen)]
+    images, lesions, voxel = _loaded(source.image, source.lesions)
+    chosen = np.unique(((np.arange(slices) + 0.5) * len(images) / slices).astype(int))
+    images, lesions = images[chosen], None if lesions is None else lesions[chosen]
     if data.matrix:
-        fitted = fitted_to(images, data.matrix)
-        larger = max(have / want for have, want in zip(images.shape[1:], data.matrix, strict=True))
-        images, voxel = fitted, (voxel[0], voxel[1] * max(1, larger), voxel[2] * max(1, larger))
-    _write(first, data, images, voxel, crc32(f"{seed} {first.contrast}".encode()), source.image.name, None)
+        larger = max(1, *(have / want for have, want in zip(images.shape[1:], data.matrix, strict=True)))
+        images, voxel = np.abs(fitted_to(images, data.matrix)), (voxel[0], voxel[1] * larger, voxel[2] * larger)
+        if lesions is not None:
+            lesions = fitted_to(lesions.astype(np.float32), data.matrix).real > 0.5
+    _write(first, data, images, voxel, crc32(f"{seed} {first.contrast}".encode()), source.image.name, lesions)
 
 
-def fitted_to(images: NDArray[np.float32], matrix: tuple[int, int]) -> NDArray[np.float32]:
-    """Magnitudes (slices, y, x) on that matrix: at lower resolution where they are larger, in air where smaller."""
+def _loaded(image: Path, lesions: Path | None) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, Voxel]:
+    """Slices with tissue, or if there are lesions those with some, where these are, and the voxel size."""
+    if lesions:
+        return load_magnitude_with_lesions(image, lesions)
+    images, voxel = load_magnitude(image)
+    images = images[(images > 0.1).mean(axis=(1, 2)) > MIN_TISSUE]
+    if not len(images):
+        raise InputError(f"{image}: has no slice with enough signal to simulate from.")
+    return images, None, voxel
+
+
+def fitted_to(images: NDArray[np.float32], matrix: tuple[int, int]) -> NDArray[np.complex64]:
+    """Real images (slices, y, x) on that matrix: at lower resolution where they are larger, in air where smaller."""
     share = min(1.0, *(want / have for want, have in zip(matrix, images.shape[1:], strict=True)))
     height, width = (min(round(n * share), m) for n, m in zip(images.shape[1:], matrix, strict=True))
-    top, left = (n // 2 - m // 2 for n, m in zip(images.shape[1:], (height, width), strict=True))
-    centre = fftc(torch.from_numpy(images).to(torch.complex64))[:, top : top + height, left : left + width]
-    small = ifftc(centre).abs().numpy() * (height * width / images[0].size) ** 0.5
     rows, columns = (m // 2 - n // 2 for n, m in zip((height, width), matrix, strict=True))
-    placed = np.zeros((len(images), *matrix), dtype=np.float32)
-    placed[:, rows : rows + height, columns : columns + width] = small
+    placed = np.zeros((len(images), *matrix), dtype=np.complex64)
+    placed[:, rows : rows + height, columns : columns + width] = on_coarser_matrix(images, (height, width))
     return placed
 
 
@@ -110,7 +122,7 @@ def _write(
     volume: GridVolume,
     data: DataSet,
     images: NDArray[np.float32],
-    voxel: tuple[float, float, float],
+    voxel: Voxel,
     seed: int,
     source: str,
     lesions: NDArray[np.bool_] | None,
@@ -180,7 +192,7 @@ def _image(name: str, data: DataSet, entry: Entry, root: Path, folder: Path) -> 
     stem = entry.file.removesuffix(".gz").removesuffix(".nii").replace("/", "_")
     subject = entry.subject or stem
     volume = GridVolume(name, str(entry.split), subject, _contrast(entry), folder / f"{stem}.h5")
-    return Source(data, root / entry.file, (volume,))
+    return Source(data, root / entry.file, (volume,), root / entry.lesions if entry.lesions else None)
 
 
 def _scan(name: str, entry: Entry, root: Path, manifest: Path) -> GridVolume:
