@@ -89,14 +89,14 @@ def panels(example: Example, pixels: int = TILE_PIXELS) -> Panels:
         detail_rows, detail_columns = detail_box(reference, inner)
     zoom = -(-pixels // max(reference.shape))
     detail_zoom = round(zoom / DETAIL_SHARE)
-    tiles = {name: _grey(image / white, zoom) for name, image in images.items()}
+    tiles = {name: grey(image / white, zoom) for name, image in images.items()}
     first = next(iter(tiles))
     tiles[first] = _outlined(tiles[first], detail_rows, detail_columns, zoom)
     return Panels(
         images=tiles,
-        details={n: _grey(image[detail_rows, detail_columns] / white, detail_zoom) for n, image in images.items()},
+        details={n: grey(image[detail_rows, detail_columns] / white, detail_zoom) for n, image in images.items()},
         errors={name: _heat(factor * error / white, zoom) for name, error in errors.items()},
-        mask=_grey(np.kron(example.mask, np.full((2, 2), 0.8)).astype(np.float32), 1),
+        mask=grey(np.kron(example.mask, np.full((2, 2), 0.8)).astype(np.float32), 1),
         error_factor=factor,
     )
 
@@ -149,7 +149,7 @@ def _detail_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return height, width
 
 
-def _grey(image: Volume, zoom: int) -> Picture:
+def grey(image: Volume, zoom: int) -> Picture:
     """Window 0 … 1 to grey levels, interpolated by `zoom`."""
     large = ndimage.zoom(image, zoom, order=3) if zoom > 1 else image
     return (255 * large.clip(0, 1)).astype(np.uint8)

@@ -191,17 +191,18 @@ def _card(example: Example, name: str, tiles: Panels) -> str:
     return f"""<figure class="card">
 <h3>{escape(title)}</h3>
 <p class="score">{score}</p>
-{_image(tiles.images[name], f"{title}, whole slice")}
+{image_html(tiles.images[name], f"{title}, whole slice")}
 <p class="small">magnitude</p>
-{_image(tiles.details[name], f"{title}, detail")}
+{image_html(tiles.details[name], f"{title}, detail")}
 <p class="small">detail</p>
-{_image(last, f"{title}, {last_text}", f"aspect-ratio: {width} / {height}")}
+{image_html(last, f"{title}, {last_text}", f"aspect-ratio: {width} / {height}")}
 <p class="small">{last_text}</p>
 </figure>
 """
 
 
-def _image(tile: Picture, text: str, style: str = "") -> str:
+def image_html(tile: Picture, text: str, style: str = "") -> str:
+    """A picture inside the page, with that text for those who do not see it."""
     from PIL import Image  # comes with matplotlib
 
     buffer = io.BytesIO()

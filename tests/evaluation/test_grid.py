@@ -195,6 +195,7 @@ def test_the_report_stands_alone_and_says_what_it_must(finished: tuple[GridRun, 
         "the gap to training",
     ):
         assert text in html
+    assert html.count('alt="CS: without and with the lesion"') == 1
     assert html.count("data:image/svg+xml;base64,") >= 6
     assert yaml.safe_load((folder / "grid.yaml").read_text())["methods"]["CS"]["tune"] == {"weight": [0.005, 5.0]}
     with (folder / "results.csv").open(newline="") as file:
@@ -312,10 +313,39 @@ def test_a_folder_of_images_is_split_by_subject_and_simulated(tmp_path: Path, gr
     assert sha256_of(volumes[0].path) == first
 
 
+def test_images_bring_their_lesions_and_trainings_get_more_slices(tmp_path: Path, grid: Grid) -> None:
+    y, x = np.mgrid[-1:1:60j, -1:1:50j]
+    head = ((y / 0.8) ** 2 + (x / 0.7) ** 2 < 1) * (1 + 0.3 * np.sin(9 * x)).astype(np.float32)
+    mask = np.zeros((60, 50, 6), np.int16)
+    mask[20:40, 20:30, 2:] = 1
+    nibabel.save(
+        nibabel.Nifti1Image(np.repeat(head[..., None], 6, axis=2).transpose(1, 0, 2), np.eye(4)), tmp_path / "a.nii"
+    )
+    nibabel.save(nibabel.Nifti1Image(mask.transpose(1, 0, 2), np.eye(4)), tmp_path / "mask.nii")
+    files = [
+        {"file": "a.nii", "subject": split, "split": split, "contrast": "FLAIR", "lesions": "mask.nii"}
+        for split in ("train", "test")
+    ]
+    manifest = tmp_path / "images.yaml"
+    manifest.write_text(yaml.safe_dump({"name": "lesions", "files": [files[0]]}))
+    data = replace(grid.data, path=manifest, slices=2, train_slices=3, matrix=(30, 25))
+    for number, split in enumerate(("train", "test")):
+        manifest.write_text(yaml.safe_dump({"name": "lesions", "files": [files[number]]}))
+        (volume,), (source,) = volumes_of(split, data, tmp_path / "data")
+        simulate(source)
+        with h5py.File(volume.path) as file:
+            lesions = file["lesion_mask"][:]
+        assert lesions.shape == ((3, 2)[number], 30, 25)
+        assert lesions[0].sum() == pytest.approx(20 * 10 / 4, rel=0.1)
+    (tmp_path / "mask.nii").unlink()
+    with pytest.raises(InputError, match=r"mask\.nii"):
+        volumes_of("test", data, tmp_path / "data")
+
+
 def test_images_keep_their_shape_and_brightness_on_another_matrix() -> None:
     y, x = np.mgrid[-50:50, -40:40]
     disc = (y**2 + x**2 < 30**2).astype(np.float32)[None]
-    small, wide = fitted_to(disc, (50, 50)), fitted_to(disc, (120, 100))
+    small, wide = (fitted_to(disc, matrix).real for matrix in ((50, 50), (120, 100)))
     assert small.shape == (1, 50, 50)
     assert small[0, 25, 25] == pytest.approx(1, abs=0.05)
     assert (small > 0.5).sum() == pytest.approx(disc.sum() / 4, rel=0.05)

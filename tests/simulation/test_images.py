@@ -13,6 +13,7 @@ from mrirecon.simulation.images import (
     labels_to_image,
     load_labels,
     load_magnitude,
+    load_magnitude_with_lesions,
     load_volume,
     random_contrast,
 )
@@ -90,6 +91,32 @@ def test_magnitude_volumes_are_normalised_and_empty_slices_dropped(tmp_path: Pat
     images, _ = load_magnitude(save(tmp_path / "m.nii.gz", stack))
     assert len(images) == 2
     np.testing.assert_allclose(np.percentile(images, 99.9, axis=(1, 2)), 1, atol=0.01)
+
+
+def test_lesions_come_with_their_slices_on_the_measured_matrix(tmp_path: Path, measured: np.ndarray) -> None:
+    stack = np.concatenate([100 * measured, zero_filled(measured, 96, 96), measured])
+    interpolated = zero_filled(stack, 144, 96)
+    mask = np.zeros(interpolated.shape, np.int16)
+    mask[1:, 60:84, 30:50] = 2
+    images = save(tmp_path / "image.nii.gz", interpolated.transpose(2, 1, 0), "LPS")
+    found, lesions, voxel = load_magnitude_with_lesions(
+        images, save(tmp_path / "l.nii", mask.transpose(2, 1, 0), "LPS")
+    )
+    assert len(found) == len(lesions) == 2
+    assert found.shape == lesions.shape
+    height = found.shape[1]
+    assert voxel == (3, pytest.approx(2 * 144 / height), 1)
+    rows, columns = (np.flatnonzero(lesions[0].any(axis=axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1] + 1) == (pytest.approx(60 * height / 144, abs=1), pytest.approx(84 * height / 144, abs=1))
+    assert (columns[0], columns[-1]) == (30, 49)
+
+
+def test_a_lesion_mask_must_fit_and_mark_something(tmp_path: Path, measured: np.ndarray) -> None:
+    images = save(tmp_path / "image.nii", np.repeat(measured, 2, axis=0).transpose(2, 1, 0))
+    with pytest.raises(InputError, match="shape"):
+        load_magnitude_with_lesions(images, save(tmp_path / "other.nii", np.ones((96, 96, 3), np.int16)))
+    with pytest.raises(InputError, match="no lesions"):
+        load_magnitude_with_lesions(images, save(tmp_path / "none.nii", np.zeros((96, 96, 2), np.int16)))
 
 
 def test_files_that_are_no_volume_are_explained(tmp_path: Path) -> None:

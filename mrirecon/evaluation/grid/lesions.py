@@ -3,20 +3,22 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from mrirecon.atomic import atomic_path
 from mrirecon.conditioning.opening import open_scans
 from mrirecon.evaluation.evaluate import Setting
 from mrirecon.evaluation.grid.cells import Subject
 from mrirecon.evaluation.grid.data import GridVolume
 from mrirecon.evaluation.grid.store import keep, key_of
-from mrirecon.evaluation.robustness.lesions import LesionStudy, study
+from mrirecon.evaluation.robustness.lesions import REFERENCE, LesionStudy, study
 from mrirecon.evaluation.rows import stored_lesions
 
 
 @dataclass(frozen=True)
 class LesionJob:
-    """One volume in one setting with one method."""
+    """One volume in one setting with one method. images: keep the pictures of the lesions."""
 
     volume: GridVolume
     sha256: str
@@ -25,6 +27,7 @@ class LesionJob:
     folder: Path
     device: str
     lesions: LesionStudy
+    images: bool = False
 
     @property
     def path(self) -> Path:
@@ -40,4 +43,7 @@ def find_lesions(job: LesionJob) -> None:
     method = job.subject.method()
     method.reconstructor.to(job.device)
     found = study(scan, job.setting.sampling_mask(), [method], job.lesions, known, torch.device(job.device))
-    keep(job.path, {"findings": [asdict(finding) for finding in found[method.name]]})
+    if job.images and found.findings[method.name]:
+        with atomic_path(job.path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, image=found.zooms[method.name], reference=found.zooms[REFERENCE])
+    keep(job.path, {"findings": [asdict(finding) for finding in found.findings[method.name]]})

@@ -46,12 +46,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class LesionCell:
-    """What one method showed of inserted lesions in one volume and setting."""
+    """What one method showed of inserted lesions in one volume and setting; images: of them, if they were kept."""
 
     volume: GridVolume
     variant: Variant
     setting: Setting
     findings: tuple[Finding, ...]
+    images: Path
 
 
 @dataclass

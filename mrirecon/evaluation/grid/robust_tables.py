@@ -1,7 +1,7 @@
 """What corruptions, inserted lesions and shifts did to each method, by subject, with intervals; and their CSV."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +86,7 @@ def rates(cells: Iterable[LesionCell], falsely: bool = False) -> Values:
 def only(cells: Sequence[LesionCell], diameter: float, contrast: float) -> list[LesionCell]:
     """The same cells with the lesions of one size and contrast."""
     return [
-        LesionCell(
-            cell.volume,
-            cell.variant,
-            cell.setting,
-            tuple(f for f in cell.findings if (f.diameter, f.contrast) == (diameter, contrast)),
-        )
+        replace(cell, findings=tuple(f for f in cell.findings if (f.diameter, f.contrast) == (diameter, contrast)))
         for cell in cells
     ]
 

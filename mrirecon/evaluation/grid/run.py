@@ -223,6 +223,7 @@ class Runner:
                 self.folder / "lesions",
                 self.machine.device,
                 robustness.lesions,
+                images=volume is some[0],
             )
             for volume, setting in product(some, settings)
             for subject in chosen[volume.contrast, setting]
@@ -235,7 +236,8 @@ class Runner:
         for job in wanted:
             if facts := finished(job.path):
                 findings = tuple(Finding(**finding) for finding in facts["findings"])
-                self.result.lesions.append(LesionCell(job.volume, job.subject.variant, job.setting, findings))
+                place = job.volume, job.subject.variant, job.setting
+                self.result.lesions.append(LesionCell(*place, findings, job.path.with_suffix(".npz")))
         self.result.missing += len(wanted) - len(self.result.lesions)
 
     def bridge(self, robustness: Robustness, volumes: Sequence[GridVolume]) -> None:

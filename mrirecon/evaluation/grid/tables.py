@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from mrirecon.evaluation.figures import mask_label
 from mrirecon.evaluation.grid.results import OWN, Cell, GridRun
 from mrirecon.evaluation.rows import write_table
 from mrirecon.evaluation.statistics import Difference, Interval, median_interval, paired_differences, ranks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def is_unseen(run: GridRun, setting: Setting) -> bool:
     return (setting.mask, setting.acceleration) in run.grid.unseen
 
 
-def groups(cells: Iterable[Cell], by: Callable[[Cell], Any]) -> dict[Any, list[Cell]]:
+def groups(cells: Iterable[T], by: Callable[[T], Any]) -> dict[Any, list[T]]:
     """Cells by what `by` says of them, in order of appearance."""
-    found: dict[Any, list[Cell]] = {}
+    found: dict[Any, list[T]] = {}
     for cell in cells:
         found.setdefault(by(cell), []).append(cell)
     return found

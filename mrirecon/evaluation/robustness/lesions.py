@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from mrirecon.acquisition.sampling import undersample
 from mrirecon.acquisition.scan import Scan
+from mrirecon.evaluation.figures import REFERENCE
 from mrirecon.metrics import RING, LesionRegion, lesion_contrast
 from mrirecon.physics.coils import espirit
 from mrirecon.physics.fourier import fftc, ifftc
@@ -28,6 +29,8 @@ from mrirecon.reconstruction.pipeline import measure, reconstruct_slice
 SEEN = 0.5
 #: Pixels between a lesion's edge and the edge of the object, real lesions, or half the way to another inserted one.
 MARGIN = 1
+#: Rows and columns of the pictures of lesions.
+ZOOM = 24
 #: Lesions are put into the most even fifth of the places that are free: in noise-like detail nobody could tell.
 EVEN_SHARE = 0.2
 
@@ -77,6 +80,17 @@ class Finding:
         return self.clean >= SEEN
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a study found, by method, a line for each lesion.
+
+    zooms: magnitudes (2, ZOOM, ZOOM) around its place, without and with it; also of the fully sampled image, REFERENCE.
+    """
+
+    findings: dict[str, list[Finding]]
+    zooms: dict[str, list[Image]]
+
+
 def study(
     scan: Scan,
     mask: SamplingMask,
@@ -84,34 +98,44 @@ def study(
     lesions: LesionStudy,
     known: Region | None,
     device: torch.device,
-) -> dict[str, list[Finding]]:
-    """The findings of each method on a fully sampled scan, undersampled by `mask`, with and without lesions.
+) -> Study:
+    """What each method shows of a fully sampled scan, undersampled by `mask`, with and without lesions.
 
     known: bool (slices, y, x), lesions that the scan has, which inserted ones keep away from. Places are random, seeded
     by the scan's name. A lesion for which there is no room in a slice is left out.
     """
     rng = np.random.default_rng(list(scan.name.encode()))
-    plain_reference, support, plain = _images(scan, mask, methods, device)
+    support, plain = _images(scan, mask, methods, device)
     findings: dict[str, list[Finding]] = {method.name: [] for method in methods}
+    zooms: dict[str, list[Image]] = {name: [] for name in (REFERENCE, *findings)}
     for _ in range(lesions.repeats):
         placed = [
             place(image, inside, None if known is None else known[index], index, lesions, rng)
-            for index, (image, inside) in enumerate(zip(plain_reference, support, strict=True))
+            for index, (image, inside) in enumerate(zip(plain[REFERENCE], support, strict=True))
         ]
         if not any(placed):
             continue
-        changed_reference, _, changed = _images(with_lesions(scan, placed), mask, methods, device)
+        _, changed = _images(with_lesions(scan, placed), mask, methods, device)
         for lesion in [lesion for some in placed for lesion in some]:
-            absent, present = (lesion_contrast(image, lesion.region) for image in (plain_reference, changed_reference))
+            absent, present = (lesion_contrast(images[REFERENCE], lesion.region) for images in (plain, changed))
             row, column = np.argwhere(lesion.region.inside).mean(axis=0).round().astype(int).tolist()
+            index = lesion.region.index
+            for name in zooms:
+                zooms[name].append(np.stack([_zoom(images[name][index], row, column) for images in (plain, changed)]))
             for name in findings:
                 shares = [
                     (lesion_contrast(images[name], lesion.region) - absent) / (present - absent)
                     for images in (changed, plain)
                 ]
-                where = lesion.region.index, row, column, lesion.diameter, lesion.contrast
+                where = index, row, column, lesion.diameter, lesion.contrast
                 findings[name].append(Finding(*where, *shares))
-    return findings
+    return Study(findings, zooms)
+
+
+def _zoom(image: Image, row: int, column: int) -> Image:
+    """The ZOOM × ZOOM pixels around a place, with zeros beyond the image's edges."""
+    padded = np.pad(image, ZOOM // 2)
+    return padded[row : row + ZOOM, column : column + ZOOM]
 
 
 def place(
@@ -167,14 +191,14 @@ def with_lesions(scan: Scan, placed: Sequence[Sequence[Inserted]]) -> Scan:
 
 def _images(
     scan: Scan, mask: SamplingMask, methods: Sequence[Method], device: torch.device
-) -> tuple[Image, Region, dict[str, Image]]:
-    """Magnitude volumes (slices, y, x) of the reference and of each method, and the support."""
-    references, supports = [], []
-    images: dict[str, list[NDArray]] = {method.name: [] for method in methods}
+) -> tuple[Region, dict[str, Image]]:
+    """The support, and magnitude volumes (slices, y, x) of the fully sampled image and of each method."""
+    supports = []
+    images: dict[str, list[NDArray]] = {name: [] for name in (REFERENCE, *(method.name for method in methods))}
     for data in measure(scan, undersample(scan, mask, None), device=device):
         assert data.reference is not None
-        references.append(data.reference.abs().cpu().numpy())
+        images[REFERENCE].append(data.reference.abs().cpu().numpy())
         supports.append(data.support.cpu().numpy())
         for method in methods:
             images[method.name].append(reconstruct_slice(method.reconstructor, data).abs().cpu().numpy())
-    return np.stack(references), np.stack(supports), {name: np.stack(some) for name, some in images.items()}
+    return np.stack(supports), {name: np.stack(some) for name, some in images.items()}

@@ -78,7 +78,7 @@ def test_without_room_there_is_no_lesion() -> None:
 
 def test_a_faithful_method_detects_all_and_invents_none(disc: Scan) -> None:
     methods = [method("cs", CompressedSensing(weight=0.002))]
-    found = study(disc, mask_by_name("gaussian2d", 1.5, 16), methods, LESIONS, None, CPU)["cs"]
+    found = study(disc, mask_by_name("gaussian2d", 1.5, 16), methods, LESIONS, None, CPU).findings["cs"]
     assert len(found) == 2
     assert all(finding.detected and not finding.falsely_appears for finding in found)
     assert np.mean([finding.inserted for finding in found]) == pytest.approx(1, abs=0.3)
@@ -87,13 +87,13 @@ def test_a_faithful_method_detects_all_and_invents_none(disc: Scan) -> None:
 def test_a_method_that_always_shows_the_same_misses_what_is_not_in_it_and_invents_what_is(disc: Scan) -> None:
     mask = mask_by_name("gaussian2d", 2, 16)
     truth = magnitude(disc)[0]
-    blind = study(disc, mask, [method("blind", Fixed(truth))], LESIONS, None, CPU)["blind"]
+    blind = study(disc, mask, [method("blind", Fixed(truth))], LESIONS, None, CPU).findings["blind"]
     assert not any(finding.detected or finding.falsely_appears for finding in blind)
     dreams = truth.copy()
     y, x = np.indices(truth.shape)
     for finding in blind:
         dreams[np.hypot(y - finding.row, x - finding.column) <= finding.diameter / 2] *= 1.5
-    seen = study(disc, mask, [method("dreamer", Fixed(dreams))], LESIONS, None, CPU)["dreamer"]
+    seen = study(disc, mask, [method("dreamer", Fixed(dreams))], LESIONS, None, CPU).findings["dreamer"]
     assert [finding.row for finding in seen] == [finding.row for finding in blind]
     assert all(finding.detected and finding.falsely_appears for finding in seen)
 
