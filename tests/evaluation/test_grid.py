@@ -1,5 +1,10 @@
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,6 +261,36 @@ def test_one_bad_job_does_not_cost_the_others() -> None:
 
     assert {n: str(e) for n, e in run_jobs(work, [0, 1, 2], 1, 1, lambda done, count: None).items()} == {1: "no"}
     assert done == [0, 2]
+
+
+PATIENT_JOBS = """
+import os, signal, sys, time
+from pathlib import Path
+from mrirecon.evaluation.grid.jobs import run_jobs
+
+def work(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Lightning does in a training
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    run_jobs(work, sys.argv[1:], 2, 1, print)
+"""
+
+
+def test_an_interruption_ends_all_processes_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "jobs.py"
+    script.write_text(PATIENT_JOBS)
+    started = [tmp_path / name for name in "ab"]
+    program = subprocess.Popen([sys.executable, script, *started], stderr=subprocess.DEVNULL)
+    while not all(path.exists() and path.read_text() for path in started):
+        time.sleep(0.1)
+        assert program.poll() is None
+    program.send_signal(signal.SIGINT)
+    assert program.wait(60) != 0
+    for path in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
 
 
 def test_scans_with_a_manifest_are_taken_as_they_are(write_scan, tmp_path: Path, grid: Grid) -> None:

@@ -45,7 +45,7 @@ def run_jobs(
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # a training waits with SIGTERM; what it leaves is whole or not there
         raise
     pool.shutdown()
     return errors
