@@ -9,6 +9,7 @@ docs/results/papers. About two and a half hours on two cores, most of it trainin
 """
 
 import argparse
+import gzip
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,27 @@ import yaml
 
 from mrirecon.cli.main import main as mrirecon
 from mrirecon.data.manifest import Entry, Manifest, read_manifest, shipped, write_manifest
+from mrirecon.evaluation.grid import charts, robust_charts
 from mrirecon.evaluation.grid.config import read_grid
+from mrirecon.evaluation.grid.report import describe
+from mrirecon.evaluation.grid.results import OWN, GridRun, Machine
+from mrirecon.evaluation.grid.robust_tables import KINDS, corruption_table, gap_table, kinds_of, lesion_table
+from mrirecon.evaluation.grid.run import run_grid
+from mrirecon.evaluation.grid.tables import (
+    SSIM,
+    groups,
+    is_unseen,
+    ranked_table,
+    setting_label,
+    setting_table,
+    speed_table,
+    trained_for,
+    tuning_table,
+)
+from mrirecon.export.hdf5 import DISCLAIMER
 
 HOME = Path(__file__).resolve().parent.parent
+WORKERS = 2
 TEST = dict.fromkeys(("ms-patient01", "ms-patient09", "ms-patient12", "synthsr"), "test")
 #: Manifest → person → split. No network is tested on anybody whom it was trained or chosen on.
 SPLITS: Mapping[str, Mapping[str, str]] = {
@@ -70,9 +89,9 @@ def main() -> None:
     for name in [arguments.only] if arguments.only else GRIDS:
         config, run = arguments.output / f"{name}_small.yaml", arguments.output / f"{name}_small"
         config.write_text(yaml.safe_dump(grid(name, arguments.output.resolve()), sort_keys=False), encoding="utf-8")
-        if code := mrirecon(["evaluate", "--config", str(config), "-o", str(run)]):
+        if code := mrirecon(["evaluate", "--config", str(config), "-o", str(run), "--workers", str(WORKERS)]):
             raise SystemExit(code)
-        publish(run, HOME / "docs" / "results" / "papers" / f"{name}_small")
+        publish(f"{name}_small", config, run)
 
 
 def manifest(name: str, root: Path) -> Manifest:
@@ -99,15 +118,50 @@ def grid(name: str, folder: Path) -> dict[str, Any]:
     return content | {key: value for key, value in changes.items() if key != "gap"}
 
 
-def publish(run: Path, folder: Path) -> None:
-    """Copy the tables of a finished run, and the weights under the names that `checkpoints` takes."""
-    weights = folder / "checkpoints"
-    weights.mkdir(parents=True, exist_ok=True)
+def publish(name: str, config: Path, run: Path) -> None:
+    """Write the tables, charts and CSV files of a finished run, and its weights under the names that a grid takes."""
+    machine = Machine(workers=WORKERS)
+    found = run_grid(read_grid(config), run, machine)  # nothing is done again
+    folder = HOME / "docs" / "results" / "papers" / name
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     for table in run.glob("*.csv"):
-        shutil.copy(table, folder / table.name)
-    for variant in read_grid(run / "grid.yaml").variants():
-        for training in run.glob(f"training/{variant.file_stem}-*") if variant.spec.config else ():
-            print(training)
+        with gzip.GzipFile(folder / f"{table.name}.gz", "wb", mtime=0) as file:
+            file.write(table.read_bytes())
+    for variant, path in found.checkpoints.items():
+        shutil.copy(path, folder / "checkpoints" / f"{variant.file_stem}.safetensors")
+    (folder / "tables.md").write_text(tables(found, machine), encoding="utf-8")
+    own = trained_for(found)
+    pictures = {"time": charts.pareto(found, own, SSIM), "consistency": charts.consistency(own)}
+    pictures |= {"corruptions": robust_charts.against_level(found), "lesions": robust_charts.lesions_seen(found)}
+    pictures |= {
+        f"acceleration_{contrast}": charts.against_acceleration(cells, SSIM)
+        for contrast, cells in groups(own, lambda cell: cell.volume.contrast).items()
+    }
+    for picture, svg in pictures.items():
+        if svg:
+            (folder / f"{picture}.svg").write_text(svg, encoding="utf-8")
+
+
+def tables(run: GridRun, machine: Machine) -> str:
+    """What was found, as Markdown."""
+    own, reference = trained_for(run), run.grid.reference
+    parts = [f"# {run.grid.title}", describe(run, machine), run.grid.note]
+    parts += ["## All settings that were trained for", ranked_table(own, reference).markdown()]
+    others = [cell for cell in run.cells if cell not in own]
+    for (data, unseen), cells in groups(others, lambda c: (c.volume.data, is_unseen(run, c.setting))).items():
+        heading = {(OWN, True): "Sampling never trained for"}.get((data, unseen), data)
+        parts += [f"## {heading}{', sampling never trained for' * (unseen and data != OWN)}"]
+        parts += [ranked_table(cells, reference).markdown()]
+    for (data, contrast), cells in groups(run.cells, lambda c: (c.volume.data, c.volume.contrast)).items():
+        parts += [f"## SSIM by setting: {data}, {contrast.upper()}", setting_table(cells, SSIM).markdown()]
+    for kind, setting in kinds_of(run):
+        parts += [f"## {KINDS[kind][0]}, {setting_label(setting)}", corruption_table(run, kind, setting).markdown()]
+    if run.lesions:
+        parts += ["## Inserted lesions", lesion_table(run).markdown()]
+    if run.gap:
+        parts += ["## Gap to training on the test data's kind", gap_table(run).markdown()]
+    parts += ["## Time and size", speed_table(run).markdown(), "## What was tuned", tuning_table(run).markdown()]
+    return "\n\n".join([*parts, DISCLAIMER]) + "\n"
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class GridRun:
     """What a run found. failures: what could not be done, in words. tuned: (variant, contrast, setting) → facts.
 
     corrupted: cells with a corruption. lesions: what was found of inserted ones. gap: shift → cells of that data set,
-    of methods that were trained or tuned on it.
+    of methods that were trained or tuned on it. checkpoints: of those trained on the grid's own data set.
     """
 
     grid: Grid
@@ -69,6 +69,7 @@ class GridRun:
     lesions: list[LesionCell] = field(default_factory=list)
     gap: dict[str, list[Cell]] = field(default_factory=dict)
     speeds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[Variant, Path] = field(default_factory=dict)
     tuned: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)

@@ -48,7 +48,7 @@ class Runner:
         """All stages. UsageError and InputError for what no part of the grid can do without."""
         volumes = self.make_data()
         own = [volume for volume in volumes if volume.data == OWN]
-        checkpoints = self.train(own)
+        self.result.checkpoints = checkpoints = self.train(own)
         tuned = self.tune(own)
         test = of_split(volumes, "test")
         if not test:
