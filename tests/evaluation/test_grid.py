@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,24 @@ def test_a_second_run_does_nothing_and_finds_the_same(
     again = run_grid(grid, folder, Machine())
     assert [cell.row for cell in again.cells] == [cell.row for cell in run.cells]
     assert (again.corrupted, again.lesions, again.gap) == (run.corrupted, run.lesions, run.gap)
+
+
+def test_checkpoints_that_come_with_the_grid_are_not_trained(
+    finished: tuple[GridRun, Path], grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = finished
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for variant, path in run.checkpoints.items():
+        shutil.copy(path, weights / f"{variant.file_stem}.safetensors")
+    monkeypatch.setattr(grid_run, "train_network", lambda job: pytest.fail("was trained"))
+    brought = run_grid(replace(grid, checkpoints=weights, robustness=None), tmp_path / "run", Machine())
+    assert {variant.name for variant in brought.checkpoints} == {"UNet, none", "UNet, soft"}
+
+    def scores(of: GridRun) -> dict[object, float | None]:
+        return {(c.variant.name, c.volume.data, c.volume.subject, c.setting): c.row.nmse for c in of.cells}
+
+    assert scores(brought) == scores(run)
 
 
 def test_only_what_is_missing_is_done_again_and_the_numbers_repeat(
