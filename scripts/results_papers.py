@@ -61,7 +61,7 @@ GRIDS: Mapping[str, Mapping[str, Any]] = {
         },
         "acs": 8,  # of 96 lines: with more, 1D masks of 8 and 10 fold would be little but centre
         "training": {"epochs": 5, "acs": [6, 12], "precision": "bf16-mixed"},
-        "gap": [],
+        "robustness": {"gap": []},
     },
     "rim_2020": {
         "data": {"path": "t1.yaml", **SCANS, "train_slices": 140},
@@ -70,8 +70,18 @@ GRIDS: Mapping[str, Mapping[str, Any]] = {
             "4 coils, SNR 10": {"path": "t1.yaml", **SCANS, "coils": 4, "snr": 10, "seed": 2},
             "MS lesions, 1 mm": {"path": "lesions.yaml", **LESIONS},
         },
-        "training": {"epochs": 5, "acs": [8, 16], "precision": "bf16-mixed"},
-        "gap": ["FLAIR"],
+        "training": {"epochs": 4, "acs": [8, 16], "precision": "bf16-mixed"},
+        "robustness": {
+            "gap": ["FLAIR"],
+            "settings": [["gaussian2d", 8]],
+            "corruptions": {
+                "noise": [1],
+                "motion": [1, 2],
+                "shifted_maps": [1, 3],
+                "noisy_maps": [1],
+                "worst_case": [1],
+            },
+        },
     },
 }
 
@@ -114,8 +124,7 @@ def grid(name: str, folder: Path) -> dict[str, Any]:
     changes = GRIDS[name]
     for data in (changes["data"], *changes["shifts"].values()):
         data["path"] = str(folder / data["path"])
-    content["robustness"]["gap"] = changes["gap"]
-    return content | {key: value for key, value in changes.items() if key != "gap"}
+    return content | changes | {"robustness": content["robustness"] | changes["robustness"]}
 
 
 def publish(name: str, config: Path, run: Path) -> None:
