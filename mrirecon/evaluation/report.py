@@ -206,9 +206,9 @@ def image_html(tile: Picture, text: str, style: str = "") -> str:
     from PIL import Image  # comes with matplotlib
 
     buffer = io.BytesIO()
-    Image.fromarray(tile).save(buffer, "png")
+    Image.fromarray(tile).save(buffer, "webp", lossless=True)  # a quarter smaller than PNG
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}" style="{style}">'
+    return f'<img src="data:image/webp;base64,{data}" alt="{escape(text)}" style="{style}">'
 
 
 def _gradient() -> str:

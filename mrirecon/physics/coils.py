@@ -7,7 +7,13 @@ from mrirecon.errors import InputError
 from mrirecon.physics.calibration import calibration_width
 from mrirecon.physics.fourier import ifftc
 
+#: Largest side of the kernels.
 KERNEL = 6
+#: A kernel needs a block with more samples along each axis than this times its side, and as many positions in the block
+#: as this share of (side + 3)²: coils blur k-space over some three samples, so that is about how many kernels differ.
+WIDTHS, POSITIONS = 2, 1.2
+#: With fewer coils than this, kernels of two samples leave nothing that tells signal from noise.
+COILS_FOR_TWO = 6
 #: Singular vectors of the calibration matrix below this share of the largest singular value are noise.
 SINGULAR_THRESHOLD = 0.02
 #: Pixels whose eigenvalue is below this hold no signal that the maps can explain; maps are 0 there.
@@ -76,11 +82,24 @@ def _calibration_size(mask: Tensor) -> tuple[int, int]:
     return min(rows, CALIBRATION_LIMIT), min(columns, CALIBRATION_LIMIT)
 
 
+def _kernel_side(block: tuple[int, int], coils: int) -> int:
+    """The largest kernel that a calibration block (rows, columns) holds at enough positions.
+
+    With too few the kernels span only a part of the signal, and the maps explain that part alone: in a block of 12 × 12
+    kernels of 6 cost a reconstruction 10 dB against kernels of 4.
+    """
+    for side in range(KERNEL, 2, -1):
+        positions = (block[0] - side + 1) * (block[1] - side + 1)
+        if min(block) > WIDTHS * side and positions >= POSITIONS * (side + 3) ** 2:
+            return side
+    return 3 if coils < COILS_FOR_TWO and positions >= 2 * 3**2 else 2
+
+
 def _espirit(kspace: Tensor, calibration: tuple[int, int], count: int, soft: tuple[float, float] | None) -> Tensor:
     """Maps (batch, count, coils, y, x) of slices with the same calibration block (rows, columns)."""
     batch, coils, height, width = kspace.shape
     rows, columns = calibration
-    kernel = min(KERNEL, rows // 2, columns // 2)
+    kernel = _kernel_side(calibration, coils)
     top, left = height // 2 - rows // 2, width // 2 - columns // 2
     block = kspace[..., top : top + rows, left : left + columns]
     correlations = _kernel_correlations(block, kernel)

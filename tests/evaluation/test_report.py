@@ -102,7 +102,7 @@ def test_the_page_stands_alone_and_says_what_it_must(evaluation: Evaluation, tmp
     html = write(tmp_path, evaluation)[-1].read_text(encoding="utf-8")
     page = Page(html)
     assert page.sources
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert page.tags.count("img") == 3 * (1 + len(METHODS))
     for text in ("A < B", "mrirecon evaluate 'a & b'", "Research software, not a medical device.", "Simulated data"):

@@ -31,7 +31,7 @@ from mrirecon.evaluation.report import comparison, page, table_html, versions
 from mrirecon.evaluation.statistics import LEAST_UNITS
 
 #: Pictures in this page are many, so they are smaller than elsewhere.
-TILE_PIXELS = 256
+TILE_PIXELS = 128
 ORIGINS = {"yes": "simulated", "no": "measured", "unknown": "of unstated origin"}
 
 
@@ -82,7 +82,12 @@ PARETO = (
 
 def describe(run: GridRun, machine: Machine) -> str:
     """What was compared on what, as one paragraph."""
-    subjects = {(cell.volume.data, cell.volume.subject) for cell in run.cells}
+    data_sets = {OWN: run.grid.data, **run.grid.shifts}
+    # Simulated heads of the same name are others in every data set; persons are the same.
+    subjects = {
+        (cell.volume.data if data_sets[cell.volume.data].path is None else None, cell.volume.subject)
+        for cell in run.cells
+    }
     volumes = {cell.volume.path for cell in run.cells}
     origins = " and ".join(sorted({ORIGINS[cell.row.simulated] for cell in run.cells}))
     methods = {cell.variant.name for cell in run.cells}
