@@ -37,7 +37,7 @@ def simulated(coil_count=4, size=48, seed=0):
 def test_maps_agree_with_converged_sigpy_up_to_phase(
     case: str, calibration: int, kernel: int, golden: Path, monkeypatch
 ):
-    monkeypatch.setattr(coils, "KERNEL", kernel)
+    monkeypatch.setattr(coils, "KERNELS", {kernel: (0, 0)})
     data = np.load(golden / f"{case}.npz")
     kspace = torch.from_numpy(data["ksp"]).to(torch.complex64)[None]
     mask = centre_mask(*kspace.shape[-2:], calibration, calibration)
@@ -62,7 +62,7 @@ def test_true_maps_are_found_in_the_object(rows, columns):
 
 
 @pytest.mark.parametrize("coil_count", [4, 8, 16])
-@pytest.mark.parametrize(("rows", "columns"), [(96, 7), (96, 10), (9, 10), (10, 10), (12, 12), (14, 14), (16, 16)])
+@pytest.mark.parametrize(("rows", "columns"), [(96, 7), (96, 10), (8, 8), (10, 10), (12, 12), (16, 16)])
 def test_a_small_centre_gives_maps_as_good_as_a_large_one(rows, columns, coil_count):
     kspace, _, inside = simulated(coil_count, 96)
     noise = torch.randn(kspace.shape, dtype=kspace.dtype, generator=torch.Generator().manual_seed(0))
