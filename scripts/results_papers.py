@@ -5,10 +5,11 @@
 
 DATA is the folder of the files of data_manifests/public_scans.yaml. Scans are simulated from its images of heads, of
 which SPLITS says who is trained on. Afterwards the CSV files, a summary and the networks' weights are copied to
-docs/results/papers. About two and a half hours on two cores, most of it training.
+docs/results/papers. Hours on two cores: an hour and a half for the first grid.
 """
 
 import argparse
+import copy
 import gzip
 import shutil
 from collections.abc import Mapping
@@ -121,7 +122,7 @@ def manifest(name: str, root: Path) -> Manifest:
 def grid(name: str, folder: Path) -> dict[str, Any]:
     """The content of a grid's file: the small one, on these manifests."""
     content = yaml.safe_load((HOME / "configs" / "papers" / f"{name}_small.yaml").read_text(encoding="utf-8"))
-    changes = GRIDS[name]
+    changes = copy.deepcopy(dict(GRIDS[name]))
     for data in (changes["data"], *changes["shifts"].values()):
         data["path"] = str(folder / data["path"])
     return content | changes | {"robustness": content["robustness"] | changes["robustness"]}

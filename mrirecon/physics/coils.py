@@ -84,7 +84,7 @@ def _kernel_side(block: tuple[int, int], coils: int) -> int:
     """The largest kernel that a calibration block (rows, columns) holds at enough positions.
 
     With too few the kernels span only a part of the signal, and the maps explain that part alone: in a block of 12 × 12
-    kernels of 6 cost a reconstruction 10 dB against kernels of 4.
+    kernels of 6 in place of 4 cost a reconstruction of a measured brain 17 dB.
     """
     for side, (width, needed) in KERNELS.items():
         positions = (block[0] - side + 1) * (block[1] - side + 1)

@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 from torch import Tensor
 
 from mrirecon.classical.compressed_sensing import CompressedSensing
 from mrirecon.classical.sigpy_compressed_sensing import SigpyCompressedSensing
 from mrirecon.metrics import psnr
+from mrirecon.physics import coils
+from mrirecon.physics.coils import espirit
 from mrirecon.physics.measurement import Measurement, Reconstructor
+from mrirecon.physics.sampling import mask_by_name
 
 EVEN = ["64x64x8_equi3", "64x64x8_gauss4"]
 ODD = "63x50x6_gauss3"
@@ -120,3 +124,20 @@ def test_with_the_default_weight_it_is_within_1_db_of_the_best_weight_on_a_real_
     kspace = torch.from_numpy(np.moveaxis(kspace, 2, 0) / scale).to(torch.complex64)[None]
     image = CompressedSensing()(Measurement(kspace * mask, mask, maps))[-1]
     assert psnr(reference, image.abs().numpy(), support) > best - 1
+
+
+def test_a_small_centre_is_enough_on_a_real_scan(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gaussian points 4×, 12 × 12 centre: 39.4 dB, and 22.4 dB with maps from kernels of the usual size."""
+    stored = loadmat(shared / "data" / "kspace" / "brain_pd_8ch_256x256.mat")["full_kspace_data"]
+    with np.load(shared / "golden" / "bar_brain_pd.npz") as bar:
+        kspace = torch.from_numpy(np.moveaxis(stored, -1, 0).astype(np.complex64))[None] / float(bar["scale"]) / 0.754
+        reference, support = np.abs(bar["reference"])[None] / 0.754, bar["support"][None]
+    mask = mask_by_name("gaussian2d", 4, 12).mask((256, 256), 0, "y")[None, None]
+
+    def score() -> float:
+        measurement = Measurement(kspace * mask, mask, espirit(kspace * mask, mask))
+        return psnr(reference, CompressedSensing(0.004)(measurement)[-1].abs().numpy(), support)
+
+    assert score() > 39
+    monkeypatch.setattr(coils, "KERNELS", {6: (0, 0)})
+    assert score() < 23
