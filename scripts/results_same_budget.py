@@ -7,17 +7,20 @@ Scans, reference and oracle CS are those of results_shipped.py. Some ten minutes
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 import yaml
 from results_shipped import BAR, compare, scans
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrirecon import __version__
 from mrirecon.atomic import atomic_path
 from mrirecon.evaluation.evaluate import Table
 from mrirecon.evaluation.figures import mask_label
 from mrirecon.export.hdf5 import DISCLAIMER
+from mrirecon.physics.measurement import Reconstructor
 from mrirecon.physics.sampling import mask_by_name
 from mrirecon.processor import set_up_for_tensors
 from mrirecon.reconstruction.methods import method_by_name
@@ -36,43 +39,64 @@ def main() -> None:
     set_up_for_tensors()
     runs = {path.parent.name: path.parent for path in arguments.runs.glob("*/best.safetensors")}
     networks = {name: method_by_name(str(run / "best.safetensors")).reconstructor for name, run in runs.items()}
-    gains: dict[str, list[float]] = {name: [] for name in networks}
-    columns = []
+    gains: dict[str, dict[str, float]] = {}
     for scan, _ in scans(arguments.scans, arguments.images):
         for kind, factor in SETTINGS:
-            rows = compare(scan, mask_by_name(kind, factor), 1, networks).rows
-            columns.append(f"{scan.path.name.split('.')[0]}, {mask_label(kind)} {factor:g}×")
-            for name, psnrs in gains.items():
-                psnrs.append(rows[name].psnr - rows[BAR].psnr)
-            print(columns[-1], {name: round(psnrs[-1], 2) for name, psnrs in gains.items()}, flush=True)
-    lines = []
-    for name in sorted(networks, key=lambda name: -float(np.mean(gains[name]))):
-        config = yaml.safe_load((runs[name] / "config.yaml").read_text(encoding="utf-8"))
-        steps = config["data"]["init_args"]["examples"] * config["trainer"]["max_epochs"]
-        parameters = sum(parameter.numel() for parameter in networks[name].parameters())
-        lines.append(
-            [name, f"{parameters:,}", f"{steps:,}", *(f"{gain:+.1f}" for gain in (np.mean(gains[name]), *gains[name]))]
-        )
-    table = Table(["network", "parameters", "steps", "mean", *columns], lines).markdown()
+            scores = compare(scan, mask_by_name(kind, factor), 1, networks).rows
+            setting = f"{scan.path.name.split('.')[0]}, {mask_label(kind)} {factor:g}×"
+            gains[setting] = {name: scores[name].psnr - scores[BAR].psnr for name in networks}
+            print(setting, {name: round(gain, 2) for name, gain in gains[setting].items()}, flush=True)
     with atomic_path(arguments.output / "same_budget.md") as temporary:
-        temporary.write_text(page(table), encoding="utf-8")
+        temporary.write_text(page(tables(runs, networks, gains)), encoding="utf-8")
 
 
-def page(table: str) -> str:
-    """The Markdown page."""
+def tables(
+    runs: Mapping[str, Path], networks: Mapping[str, Reconstructor], gains: Mapping[str, Mapping[str, float]]
+) -> str:
+    """What each network is, best first, and its gain in each setting: gains[setting][network] in dB."""
+    mean = {name: fmean(gain[name] for gain in gains.values()) for name in networks}
+    order = sorted(networks, key=lambda name: -mean[name])
+    parameters = {name: sum(weights.numel() for weights in networks[name].parameters()) for name in order}
+    summary = [
+        [name, f"{parameters[name]:,}", f"{steps(runs[name]):,}", f"{minutes(runs[name]):.0f}", f"{mean[name]:+.1f}"]
+        for name in order
+    ]
+    settings = [[setting, *(f"{gain[name]:+.1f}" for name in order)] for setting, gain in gains.items()]
+    of_networks = Table(["network", "parameters", "steps", "minutes", "mean gain (dB)"], summary)
+    of_settings = Table(["gain (dB)", *order], settings)
+    return f"{of_networks.markdown()}\n{of_settings.markdown()}"
+
+
+def minutes(run: Path) -> float:
+    """How long a training took, by the times in its TensorBoard file."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    return (events.Scalars("val/psnr")[-1].wall_time - events.Scalars("train/loss")[0].wall_time) / 60
+
+
+def steps(run: Path) -> int:
+    """How many a training made, by its configuration."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return int(config["data"]["init_args"]["examples"] * config["trainer"]["max_epochs"])
+
+
+def page(tables: str) -> str:
+    """The Markdown page of these tables."""
     return f"""# Other networks on the same data for the same time
 
-PSNR in dB above compressed sensing with the best of its weights for each image, as in [the shipped
-models](shipped_models.md). All networks saw the same simulated examples from the first on (`shipped_irim`),
-one a step, for about a quarter of an hour on one CPU core each, so that costly networks made fewer steps. RIM, IRIM and
-CIRIM have the gradient as input, a proximal step that knows the noise, and work without the phase; U-Net and E2EVN have
-soft data consistency. The loss is that of the shipped models.
+Gain: PSNR above that of compressed sensing with the best of its weights for each image, as in [the shipped
+models](shipped_models.md). All networks saw the same simulated examples from the first on (`shipped_irim`), one a step,
+and as many steps as a free CPU core makes in about ten minutes, so that costly networks made fewer ([learning
+curves](same_budget_training.csv)); the minutes below are what they took beside other work. RIM, IRIM and CIRIM have the
+gradient as input, a proximal step that knows the noise, and work without the phase; U-Net and E2EVN have soft data
+consistency. The loss is that of the shipped models, the logarithm of the NMSE.
 
-{table}
-A quarter of an hour says which network learns fast, not which is best after a long training, and one slice of each scan
-says little. The largest E2EVN, made for GPUs and days, is far from trained.
+{tables}
+So short a training says which network learns fast, not which is best after a long one, and one slice of each scan says
+little. The largest E2EVN, made for GPUs and days, is far from trained.
 
-Make this page again: `scripts/train_same_budget.sh` and `scripts/results_same_budget.py`, which tell how they are used.
+Make this page again: `scripts/train_same_budget.sh`, `scripts/results_same_budget.py` and, for the curves,
+`scripts/learning_curves.py`, which tell how they are used.
 
 mrirecon {__version__}. {DISCLAIMER}
 """
