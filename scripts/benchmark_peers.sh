@@ -16,8 +16,9 @@ if [[ -x $folder/bin/python ]] && "$folder/bin/python" -I -c 'import fastmri.mod
 else
     echo "benchmark_peers: installing fastMRI into $folder; this takes some minutes." >&2
     "${PYTHON:-python3}" -m venv --clear "$folder"
-    # The same versions as mrirecon's, so that the programs differ and not the libraries below them.
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt fastmri==0.3.0
+    # The same versions as mrirecon's, so that the programs differ and not the libraries below them. fastMRI's loader
+    # needs requests, which its package does not ask for.
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt fastmri==0.3.0 requests
 fi
-"$folder/bin/python" -I -c 'import fastmri, torch; print("fastMRI with torch", torch.__version__)'
+"$folder/bin/python" -I -c 'import fastmri.data, fastmri.models, torch; print("fastMRI with torch", torch.__version__)'
 echo "mrirecon benchmark --peers $folder/bin/python"
