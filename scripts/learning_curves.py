@@ -33,10 +33,16 @@ def main() -> None:
             writer.writerows(curve(run))
 
 
-def curve(run: Path) -> Iterator[dict[str, object]]:
-    """The rows of one training."""
+def events_of(run: Path) -> EventAccumulator:
+    """All scalars of a training's TensorBoard files."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
+    return events
+
+
+def curve(run: Path) -> Iterator[dict[str, object]]:
+    """The rows of one training."""
+    events = events_of(run)
     losses = defaultdict(list)
     for event in events.Scalars("train/loss"):
         losses[event.step // STEPS + 1].append(event.value)

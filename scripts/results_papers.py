@@ -5,15 +5,19 @@
 
 DATA is the folder of the files of data_manifests/public_scans.yaml. Scans are simulated from its images of heads, of
 which SPLITS says who is trained on. Afterwards the CSV files, a summary and the networks' weights are copied to
-docs/results/papers. Hours on two cores: an hour and a half for the first grid.
+docs/results/papers. Two to three hours on two cores, two of them for the first grid.
 """
 
 import argparse
 import copy
+import csv
 import gzip
+import io
 import shutil
 from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -27,6 +31,7 @@ from mrirecon.evaluation.grid.results import OWN, GridRun, Machine
 from mrirecon.evaluation.grid.robust_tables import KINDS, corruption_table, gap_table, kinds_of, lesion_table
 from mrirecon.evaluation.grid.run import run_grid
 from mrirecon.evaluation.grid.tables import (
+    PSNR,
     SSIM,
     groups,
     is_unseen,
@@ -36,6 +41,7 @@ from mrirecon.evaluation.grid.tables import (
     speed_table,
     trained_for,
     tuning_table,
+    values_of,
 )
 from mrirecon.export.hdf5 import DISCLAIMER
 
@@ -137,6 +143,8 @@ def publish(name: str, config: Path, run: Path) -> None:
     for table in run.glob("*.csv"):
         with gzip.GzipFile(folder / f"{table.name}.gz", "wb", mtime=0) as file:
             file.write(table.read_bytes())
+    with gzip.GzipFile(folder / "differences.csv.gz", "wb", mtime=0) as packed:
+        packed.write(differences(found).encode())
     for variant, path in found.checkpoints.items():
         shutil.copy(path, folder / "checkpoints" / f"{variant.file_stem}.safetensors")
     (folder / "tables.md").write_text(tables(found, machine), encoding="utf-8")
@@ -150,6 +158,22 @@ def publish(name: str, config: Path, run: Path) -> None:
     for picture, svg in pictures.items():
         if svg:
             (folder / f"{picture}.svg").write_text(svg, encoding="utf-8")
+
+
+def differences(run: GridRun) -> str:
+    """CSV: for every two methods the median of their differences, paired by subject, and its range."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["data", "settings", "measure", "method", "minus", "n", "median", "least", "most"])
+    scopes = groups(run.cells, lambda c: (c.volume.data, "unseen" if is_unseen(run, c.setting) else "trained for"))
+    scopes |= groups(run.cells, lambda c: (c.volume.data, setting_label(c.setting)))
+    for (data, settings), cells in scopes.items():
+        for measure in (SSIM, PSNR):
+            for (a, of_a), (b, of_b) in permutations(values_of(cells, measure).items(), 2):
+                paired = [of_a[subject] - of_b[subject] for subject in of_a.keys() & of_b.keys()]
+                found = [f"{number:.4f}" for number in (median(paired), min(paired), max(paired))]
+                writer.writerow([data, settings, measure.name, a, b, len(paired), *found])
+    return text.getvalue()
 
 
 def tables(run: GridRun, machine: Machine) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import fmean
 
 import yaml
+from learning_curves import events_of
 from results_shipped import BAR, compare, scans
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrirecon import __version__
 from mrirecon.atomic import atomic_path
@@ -69,8 +69,7 @@ def tables(
 
 def minutes(run: Path) -> float:
     """How long a training took, by the times in its TensorBoard file."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
-    events.Reload()
+    events = events_of(run)
     return (events.Scalars("val/psnr")[-1].wall_time - events.Scalars("train/loss")[0].wall_time) / 60
 
 
