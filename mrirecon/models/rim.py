@@ -75,7 +75,7 @@ class RIMCascade(nn.Module):
             device = image.device.type
             autocast = torch.is_autocast_enabled(device)
             dtype = torch.get_autocast_dtype(device) if autocast else image.real.dtype
-            zeros = torch.zeros(size, dtype=dtype, device=image.device).to(memory_format=torch.channels_last)
+            zeros = torch.empty(size, dtype=dtype, device=image.device, memory_format=torch.channels_last).zero_()
             hidden = zeros, zeros.clone()
         estimates = []
         for step in range(self.time_steps):

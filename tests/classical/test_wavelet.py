@@ -72,6 +72,18 @@ def test_shrinking_is_soft_thresholding_of_magnitudes(approximation):
     torch.testing.assert_close(after, expected)
 
 
+@pytest.mark.parametrize("approximation", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "levels"), [((48, 40), 3), ((64, 96), 1), ((32, 256), 4), ((2, 2), 1)])
+def test_the_compiled_loops_shrink_as_the_tensors_do(name, shape, levels, approximation):
+    image = random_image(2, *shape)
+    expected = Wavelet(name, shape, levels, image).shrink(image, 0.7, approximation, (3, 5))
+    single = image.to(torch.complex64)
+    found = Wavelet(name, shape, levels, single).shrink(single, 0.7, approximation, (3, 5))
+    torch.testing.assert_close(found, expected.to(torch.complex64), rtol=0, atol=3e-6)
+    assert torch.equal(single, image.to(torch.complex64))
+
+
 def test_shrinking_by_nothing_and_shrinking_nothing_are_safe():
     image = random_image(1, 32, 32)
     wavelet = Wavelet("db4", (32, 32), 2, image)
@@ -80,6 +92,8 @@ def test_shrinking_by_nothing_and_shrinking_nothing_are_safe():
 
 
 def test_sides_that_cannot_be_halved_and_wavelets_that_are_not_orthogonal_are_refused():
+    with pytest.raises(ValueError, match="at least one level"):
+        Wavelet("db4", (32, 32), 0, random_image(1, 32, 32))
     with pytest.raises(ValueError, match="multiples of 8"):
         Wavelet("db4", (32, 36), 3, random_image(1))
     with pytest.raises(ValueError, match="not an orthogonal wavelet"):

@@ -234,8 +234,9 @@ def test_kikinet_in_the_peers_own_kspace(norm, kspace_network, no_dc):
             image = peer.reduce(kspace - weights["dc_weight"] * misfit - peer.expand(image))
         kspace = peer.expand(image)
         expected.append(image)
-    torch.testing.assert_close(model.train()(m), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.eval()(m), expected[-1:], rtol=1e-4, atol=1e-5)
+    # Nine networks in a row, each normalising its input: what rounding leaves differs between processors.
+    torch.testing.assert_close(model.train()(m), expected, rtol=1e-4, atol=5e-5)
+    torch.testing.assert_close(model.eval()(m), expected[-1:], rtol=1e-4, atol=5e-5)
 
 
 def interleaved(images):
