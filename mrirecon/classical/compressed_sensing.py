@@ -76,7 +76,8 @@ class CompressedSensing(Reconstructor):
             ahead[:, :height, :width] -= operator.gradient(ahead[:, :height, :width])
             previous, image = image, self._proximal_point(ahead, dual, wavelet, (y, x))
             previous_momentum, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            ahead = image + (image - previous) * ((previous_momentum - 1) / momentum)
+            overshoot = (previous_momentum - 1) / momentum
+            ahead = (image * (1 + overshoot)).sub_(previous, alpha=overshoot)
         assert measurement.sensitivities is not None
         return [image[:, :height, :width] * (measurement.sensitivities != 0).any(dim=1)]
 

@@ -8,6 +8,7 @@ On a CPU, in single precision, `shrink` goes through compiled loops instead (`cl
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,9 +41,15 @@ class Wavelet:
             raise ValueError(f"a wavelet transform has at least one level, not {levels}")
         low, high = _filters(name)
         self.levels = levels
-        self._taps = low.float().numpy(), high.float().numpy()
         self._start = len(low) // 2 - 1  # PyWavelets' first coefficient begins so many samples before the image
-        self._bands = [[_Band.make(low, high, n // 2**level, like.real) for n in shape] for level in range(levels)]
+        self._filters, self._shape, self._like = (low, high), shape, like.real
+
+    @cached_property
+    def _bands(self) -> "list[list[_Band]]":
+        """Of each level, along y and along x."""
+        return [
+            [_Band.make(*self._filters, n // 2**level, self._like) for n in self._shape] for level in range(self.levels)
+        ]
 
     def forward(self, image: Tensor, shift: Shift = (0, 0)) -> Tensor:
         """W of the image moved circularly by `shift` (y, x): complex (batch, y, x) → real (2, batch, y, x)."""
@@ -86,25 +93,27 @@ class Wavelet:
     def _shrink_compiled(self, image: Tensor, threshold: float, approximation: bool, shift: Shift) -> Tensor:
         from mrirecon.classical import wavelet_kernel
 
-        images = torch.view_as_real(image).movedim(-1, 0).contiguous()
-        coefficients = torch.empty_like(images)
-        starts = -np.array([self._moves(level, shift) for level in range(self.levels)]).reshape(-1, 2)
-        parts, bands = images.flatten(0, 1).numpy(), coefficients.flatten(0, 1).numpy()
+        pixels = torch.view_as_real(image.resolve_conj().contiguous()).flatten(-2).numpy()
+        shrunk, coefficients = (torch.empty(2, *image.shape) for _ in range(2))
         real, imag = coefficients.numpy()
+        parts, bands = shrunk.flatten(0, 1).numpy(), coefficients.flatten(0, 1).numpy()
+        taps = [filter_.float().numpy() for filter_ in self._filters]
+        starts = -np.array([self._moves(level, shift) for level in range(self.levels)])
 
         def analyse(first: int, last: int, number: int) -> None:
-            for part, band in zip(parts[first:last], bands[first:last], strict=True):
-                wavelet_kernel.analyse(part, band, *self._taps, self.levels, starts)
+            for k in range(first, last):
+                part, entry = divmod(k, len(pixels))
+                wavelet_kernel.analyse(pixels[entry], part, bands[k], *taps, self.levels, starts)
 
         def synthesise(first: int, last: int, number: int) -> None:
-            for entry in range(first, last):
-                wavelet_kernel.synthesise(bands[entry], parts[entry], *self._taps, self.levels, starts)
+            for k in range(first, last):
+                wavelet_kernel.synthesise(bands[k], parts[k], *taps, self.levels, starts)
 
-        in_parts(analyse, len(parts))
-        for entry in range(len(real)):
+        in_parts(analyse, len(bands))
+        for entry in range(len(pixels)):
             wavelet_kernel.threshold(real[entry], imag[entry], np.float32(threshold), self.levels, approximation)
-        in_parts(synthesise, len(parts))
-        return torch.complex(*images)
+        in_parts(synthesise, len(bands))
+        return torch.complex(*shrunk)
 
     def _moves(self, level: int, shift: Shift) -> list[int]:
         return [self._start + (n if level == 0 else 0) for n in shift]

@@ -66,18 +66,22 @@ def _synthesise_row(bands, start, low, high, line, even, odd, row):
 
 
 @cached(fastmath={"contract", "nsz"})
-def analyse(image, coefficients, low, high, levels, starts):
-    """W of one real image (n, m) → coefficients (n, m).
+def analyse(image, part, coefficients, low, high, levels, starts):
+    """W of the real (part = 0) or imaginary (1) parts of an image (n, 2m), interleaved → coefficients (n, m).
 
     low, high: taps. starts: (levels, 2), the sample of y and of x that each level begins with.
     """
-    n, m = image.shape
-    rows = np.empty((n, m), np.float32)
+    n, m = coefficients.shape
+    rows, row = np.empty((n, m), np.float32), np.empty(m, np.float32)
     line, even, odd = _row_buffers(m, len(low))
     for level in range(levels):
-        source = image if level == 0 else coefficients
         for y in range(n):
-            _analyse_row(source[y, :m], starts[level, 1], low, high, line, even, odd, rows[y, :m])
+            if level == 0:
+                for x in range(m):
+                    row[x] = image[y, 2 * x + part]
+            else:
+                row[:m] = coefficients[y, :m]
+            _analyse_row(row[:m], starts[level, 1], low, high, line, even, odd, rows[y, :m])
         for k in range(n // 2):
             lows, highs = coefficients[k, :m], coefficients[n // 2 + k, :m]
             lows[:] = 0

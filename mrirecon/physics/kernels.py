@@ -26,7 +26,7 @@ LANES = 16
 #: Floats of one element of 16 transforms.
 PAIR = 2 * LANES
 #: Radices with a butterfly of straight code. Other prime factors take loops, and a time that grows as their square.
-RADICES = (8, 4, 2, 3, 5)
+RADICES = (2, 3, 4, 5, 8)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Plan:
 
     @staticmethod
     def of(n: int) -> "Plan":
-        radices, rest = [], n
-        for radix in (*RADICES, *range(7, n + 1, 2)):
+        radices: list[int] = []
+        rest = n
+        for radix in (8, 4, 2, 3, 5, *range(7, n + 1, 2)):
             while rest % radix == 0 and rest > 1:
-                radices.append(radix)
+                radices.insert(0, radix)  # 8 or 4 come last, where there are no factors to multiply by
                 rest //= radix
         table, length = [np.zeros(0, np.complex128)], n
         order = np.zeros(1, np.int64)
@@ -254,16 +255,18 @@ class _Complex:
 
 
 @intrinsic(prefer_literal=True)
-def _butterfly(typing: Any, radix: Any, back: Any, buffer: Any, first: Any, step: Any, table: Any, factors: Any) -> Any:
+def _butterfly(
+    typing: Any, radix: Any, back: Any, plain: Any, buffer: Any, first: Any, step: Any, table: Any, factors: Any
+) -> Any:
     """Transform `radix` elements in place, from `first` on in steps, times the table's factors from `factors` on.
 
-    back (literal 0 or 1): the adjoint. Exchanging real and imaginary parts makes it the same sums with the same
-    factors, which then come before and not after the sums.
+    plain (literal 0 or 1): all factors are one. back (literal 0 or 1): the adjoint. Exchanging real and imaginary parts
+    makes it the same sums with the same factors, which then come before and not after the sums.
     """
-    r, backwards = radix.literal_value, bool(back.literal_value)
+    r, backwards, turning = radix.literal_value, bool(back.literal_value), not plain.literal_value
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        _, _, buffer, first, step, table, factors = values
+        _, _, _, buffer, first, step, table, factors = values
 
         def plus(index: Any, number: int) -> Any:
             return builder.add(index, ir.Constant(index.type, number))
@@ -271,12 +274,12 @@ def _butterfly(typing: Any, radix: Any, back: Any, buffer: Any, first: Any, step
         def element(k: int) -> list[Any]:
             start = builder.add(first, builder.mul(step, ir.Constant(step.type, k)))
             parts = (LANES, 0) if backwards else (0, LANES)
-            return [_address(context, builder, signature.args[2], buffer, plus(start, part)) for part in parts]
+            return [_address(context, builder, signature.args[3], buffer, plus(start, part)) for part in parts]
 
         def turned(z: list[Any]) -> list[Any]:
-            return [z[0], *(numbers.times(*pair) for pair in zip(z[1:], turns, strict=True))]
+            return [z[0], *(numbers.times(*pair) for pair in zip(z[1:], turns, strict=True))] if turning else z
 
-        data = context.make_array(signature.args[5])(context, builder, table).data
+        data = context.make_array(signature.args[6])(context, builder, table).data
         turns = [
             tuple(_spread(builder, builder.load(builder.gep(data, [plus(factors, 2 * q + part)]))) for part in (0, 1))
             for q in range(r - 1)
@@ -290,7 +293,7 @@ def _butterfly(typing: Any, radix: Any, back: Any, buffer: Any, first: Any, step
                 builder.store(lanes, part, align=4)
         return context.get_dummy_value()
 
-    arguments = (radix, back, buffer, types.intp, types.intp, table, types.intp)
+    arguments = (radix, back, plain, buffer, types.intp, types.intp, table, types.intp)
     return types.void(*arguments), emit
 
 
@@ -361,16 +364,20 @@ def _transform(back: int) -> Any:
             for block in range(start, start + n * PAIR, length * PAIR):
                 for j in range(m):
                     first, factor = block + j * PAIR, position + 2 * j * (radix - 1)
-                    if radix == 8:
-                        _butterfly(8, back, buffer, first, m * PAIR, table, factor)
+                    if radix == 8 and m == 1:
+                        _butterfly(8, back, 1, buffer, first, PAIR, table, factor)
+                    elif radix == 4 and m == 1:
+                        _butterfly(4, back, 1, buffer, first, PAIR, table, factor)
+                    elif radix == 8:
+                        _butterfly(8, back, 0, buffer, first, m * PAIR, table, factor)
                     elif radix == 4:
-                        _butterfly(4, back, buffer, first, m * PAIR, table, factor)
+                        _butterfly(4, back, 0, buffer, first, m * PAIR, table, factor)
                     elif radix == 2:
-                        _butterfly(2, back, buffer, first, m * PAIR, table, factor)
+                        _butterfly(2, back, 0, buffer, first, m * PAIR, table, factor)
                     elif radix == 3:
-                        _butterfly(3, back, buffer, first, m * PAIR, table, factor)
+                        _butterfly(3, back, 0, buffer, first, m * PAIR, table, factor)
                     elif radix == 5:
-                        _butterfly(5, back, buffer, first, m * PAIR, table, factor)
+                        _butterfly(5, back, 0, buffer, first, m * PAIR, table, factor)
                     else:
                         _prime_butterfly(radix, back, buffer, first, m * PAIR, table, factor, position + factors, work)
             if not back:
