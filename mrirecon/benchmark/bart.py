@@ -1,6 +1,5 @@
 """Calls of BART's programs, on files in a folder. Starting them and reading and writing files is part of their time."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mrirecon.benchmark.peer import environment
 
 
 def available() -> bool:
@@ -29,7 +30,7 @@ def read_image(path: Path, matrix: tuple[int, int]) -> NDArray[np.complex64]:
 
 def run(arguments: Sequence[str], folder: Path, threads: int) -> None:
     """Run `bart ARGUMENTS` in `folder`; RuntimeError with what it said if it fails."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    result = subprocess.run(["bart", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    variables = environment(OMP_NUM_THREADS=str(threads))
+    result = subprocess.run(["bart", *arguments], cwd=folder, env=variables, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"bart {arguments[0]}: {(result.stderr or result.stdout).strip()[-150:]}")

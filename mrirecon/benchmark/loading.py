@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mrirecon.benchmark.measure import Row, Settings, Turns, rows, take_turns, threads
-from mrirecon.benchmark.peer import Peer
+from mrirecon.benchmark.peer import PROGRAM, Peer
 from mrirecon.data.batch import collate
 from mrirecon.data.index import index_volumes
 from mrirecon.data.scans import ScanSlices
@@ -20,7 +20,6 @@ from mrirecon.data.undersampling import Undersampling
 from mrirecon.export.fastmri import Acquisition, ismrmrd_header
 
 FILES, SLICES = 2, 5
-PROGRAM = Path(__file__).with_name("fastmri_peer.py")
 
 
 def measure_loading(settings: Settings) -> Iterator[Row]:
@@ -74,7 +73,7 @@ def _fastmri(stack: ExitStack, python: Path, folder: Path) -> Callable[[], objec
 
     def epoch() -> object:
         if not peers:
-            peers.append(stack.enter_context(Peer(python, PROGRAM, "loader", str(folder), "1")))
+            peers.append(stack.enter_context(Peer(python, PROGRAM, "fastmri", "loader", str(folder), "1")))
         return peers[0].call("epoch")
 
     return epoch

@@ -35,7 +35,7 @@ class Settings:
 
     device: where ours runs. threads: CPU threads, of others too. coils, matrix (y, x): of the simulated slice. rounds:
     turns of each method, fewer where they take long. quick: few rounds, and no training. networks: name → the part
-    `model` of a training configuration. peers: Python of an environment with fastMRI's package. say: progress, one
+    `model` of a training configuration. peers: Python of an environment with fastMRI and ATOMMIC. say: progress, one
     line at a time. knee: coils, y, x of the large slices. files: of the header scan. slices: of the whole scan.
     """
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrirecon.benchmark.machine import matrix_product, product_flops
 from mrirecon.benchmark.measure import Row, Settings, Turns, ratio, reason, take_turns, threads
+from mrirecon.benchmark.peer import installed
 from mrirecon.benchmark.resident import peak_resident_bytes
 from mrirecon.benchmark.subjects import Subject, head, masks
 from mrirecon.benchmark.targets import ATOMMIC, ATOMMIC_RATE
@@ -112,7 +113,7 @@ def _network(
         found, step_times = _training(name, training, step, settings)
         times |= step_times
         yield from found
-    if name in ATOMMIC and settings.standard:
+    if name in ATOMMIC and settings.standard and not installed(settings.peers, "atommic"):
         yield from _recorded(name, config, times, settings)
 
 

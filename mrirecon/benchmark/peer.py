@@ -1,11 +1,14 @@
 """Another program in an environment of its own, which waits for its turns: one line in, one line of JSON out."""
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+PROGRAM = Path(__file__).with_name("peer_program.py")
 
 
 class Peer:
@@ -23,6 +26,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
+                env=environment(),
             )
         except OSError as error:
             raise RuntimeError(f"{python}: {error.strerror}") from error
@@ -59,3 +63,19 @@ class Peer:
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines()
         raise RuntimeError(said[-1] if said else "ended without a word")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Variables for another program: this process's, but for how its waiting threads behave (`cli.main`)."""
+    return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | changes
+
+
+def installed(python: Path | None, package: str) -> bool:
+    """Whether that Python finds the package; False without a Python."""
+    if python is None:
+        return False
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    try:
+        return not subprocess.run([str(python), "-I", "-c", code], capture_output=True).returncode
+    except OSError:
+        return False

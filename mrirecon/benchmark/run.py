@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mrirecon.atomic import atomic_path
+from mrirecon.benchmark.atommic import measure_atommic
 from mrirecon.benchmark.classical import measure_cs, measure_espirit
 from mrirecon.benchmark.fastmri import measure_fastmri
 from mrirecon.benchmark.loading import measure_loading
@@ -33,6 +34,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Settings], Iterator[Row]]]] = {
     "networks": ("Networks", measure_networks),
     "quality": ("The shipped model", measure_quality),
     "fastmri": ("fastMRI's networks, same weights", measure_fastmri),
+    "atommic": ("ATOMMIC's networks, same weights", measure_atommic),
     "loading": ("Loading for training", measure_loading),
     "scan": ("A whole scan", measure_scan),
     "scaling": ("Growth", measure_scaling),

@@ -73,8 +73,8 @@ def _parser() -> ArgumentParser:
         prog="mrirecon benchmark",
         description="Measure speed and memory on this machine: median and range of several rounds, in which the "
         "methods that are compared take turns. Beside each stands the floor, what the hardware allows at best, and "
-        "SigPy, BART (if 'bart' is on the PATH) and fastMRI (--peers) on the same data. The machine should be quiet. "
-        "docs/performance.md explains the numbers.",
+        "SigPy, BART (if 'bart' is on the PATH), fastMRI and ATOMMIC (--peers) on the same data. The machine should be "
+        "quiet. docs/performance.md explains the numbers.",
     )
     add = parser.add_argument
     add(
@@ -93,7 +93,7 @@ def _parser() -> ArgumentParser:
         "--peers",
         type=Path | None,
         metavar="PYTHON",
-        help="Python of an environment in which fastMRI is installed, as scripts/benchmark_peers.sh makes it",
+        help="Python of an environment with fastMRI and ATOMMIC, as scripts/benchmark_peers.sh makes it",
     )
     add("--quick", action="store_true", help="some minutes: fewer rounds, one network, no training")
     add("--rounds", type=PositiveInt | None, help=f"turns of each method, fewer of slow ones (default: {ROUNDS})")
@@ -105,7 +105,7 @@ def _parser() -> ArgumentParser:
         help="rows and columns of the simulated slice; targets hold for the default",
     )
     add("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto, a GPU where there is one)")
-    add("--threads", type=PositiveInt | None, help="CPU threads, of BART and fastMRI too (default: PyTorch's choice)")
+    add("--threads", type=PositiveInt | None, help="CPU threads, of the other programs too (default: PyTorch's choice)")
     add("--json", type=Path | None, metavar="FILE", help="also write everything that was measured")
     add("--markdown", type=Path | None, metavar="FILE", help="also write the tables as Markdown")
     add("--compare", type=Path | None, metavar="OLD.json", help="show this run beside an older one, written by --json")

@@ -44,9 +44,13 @@ class SensitivityNetwork(nn.Module):
         # put its bias there, and a coil that carries no data would take its share of the others' maps.
         alive = (acs != 0).flatten(2).any(dim=2)
         maps = torch.where(alive[:, :, None, None, None], maps, 0)
-        power = maps.square().sum(dim=(1, 2), keepdim=True)
+        power = self.power(maps)
         maps = maps / torch.where(power > 0, power, 1).sqrt()
         return to_image(maps.flatten(0, 1)).unflatten(0, coils)
+
+    def power(self, maps: Tensor) -> Tensor:
+        """What is 1 afterwards: real (batch, coils, 2, y, x) → (batch, 1, 1, y, x)."""
+        return maps.square().sum(dim=(1, 2), keepdim=True)
 
 
 class LearnedSensitivities(Reconstructor):

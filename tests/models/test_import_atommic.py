@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mrirecon.errors import CheckpointError
+from mrirecon.models.blocks.channels import to_channels, to_image
 from mrirecon.models.build import build
 from mrirecon.models.cirim import CIRIM
 from mrirecon.models.importers import load_foreign, translate
@@ -364,6 +366,17 @@ def test_a_map_network_comes_along():
         torch.testing.assert_close(answer, alone(inner)[0])
         given = load_foreign("atommic", weights | maps, {"estimate_coil_sensitivity_maps_with_nn": False})
         torch.testing.assert_close(given(m)[0], alone(m)[0])
+
+
+def test_atommic_divides_maps_by_the_root_of_their_summed_magnitudes_and_mridc_by_their_norm():
+    weights = unet_weights("reconstruction_module.unet.", 3, 2) | unet_weights("sens_net.norm_unet.unet.", 4, 3)
+    m = measurement()
+    m = replace(m, calibration=m.mask)
+    for source, order in (("atommic", 1), ("mridc", 2)):
+        sensitivity = load_foreign(source, weights).sensitivity
+        with torch.no_grad():
+            u = to_image(sensitivity.network(to_channels(ifftc(m.kspace).flatten(0, 1)))).unflatten(0, (2, 3))
+            torch.testing.assert_close(sensitivity(m), u / u.abs().pow(order).sum(dim=1, keepdim=True).sqrt())
 
 
 def test_the_map_network_that_mridc_001_stored_and_did_not_use_is_ignored():

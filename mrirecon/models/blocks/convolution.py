@@ -1,6 +1,6 @@
 """Convolutions whose borders repeat the edge, as the RIMs use, and the plain stack of them of earlier networks."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,10 @@ class ReplicateConv2d(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return F.pad(x, padding or self.padding, mode="replicate")
 
+    def _padded(self, x: Tensor) -> tuple[int, int]:
+        left, right, top, bottom = self.padding
+        return x.shape[-2] + top + bottom, x.shape[-1] + left + right
+
     def _by_taps(self, x: Tensor) -> Tensor:
         """Each tap of the kernel is applied to the whole image, then the products are shifted and summed, in float32.
 
@@ -52,11 +56,21 @@ class ReplicateConv2d(nn.Module):
         batch, _, height, width = x.shape
         matrix = self.weight.permute(2, 3, 0, 1).reshape(-1, inputs)
         products = matrix @ x.movedim(1, -1).reshape(-1, inputs).T
-        taps = self._pad(products.view(-1, batch, height, width)).unflatten(0, (-1, outputs))
-        total = taps.new_zeros(outputs, batch, height, width, dtype=torch.promote_types(taps.dtype, torch.float32))
-        for number, tap in enumerate(taps):
-            down, right = (self.dilation * shift for shift in divmod(number, kernel))
-            total += tap[..., down : down + height, right : right + width]
+        taps = self._pad(products.view(-1, batch, height, width)).view(kernel, kernel, outputs, batch, *self._padded(x))
+        if taps.dtype == torch.bfloat16:
+            # Each tap with its shift is a view, and one sum of all rounds once; in float32 it is slower than the loop.
+            down, right, *strides = taps.stride()
+            row = strides[-2]
+            shifted = taps.as_strided(
+                (*taps.shape[:4], height, width),
+                (down + self.dilation * row, right + self.dilation, *strides),
+            )
+            total = shifted.sum(dim=(0, 1), dtype=torch.float32)
+        else:
+            total = taps.new_zeros(outputs, batch, height, width)
+            for down, right in product(range(kernel), repeat=2):
+                top, left = self.dilation * down, self.dilation * right
+                total += taps[down, right, ..., top : top + height, left : left + width]
         total = total.transpose(0, 1)
         return total if self.bias is None else total + self.bias[:, None, None]
 

@@ -14,11 +14,11 @@ from mrirecon.errors import CheckpointError
 from mrirecon.models.importers.atommic_readers import NETWORKS
 from mrirecon.models.importers.atommic_release import Release, Released
 from mrirecon.models.importers.parts import unet_size
-from mrirecon.models.importers.reading import identify, rewrapped, unwrapped
+from mrirecon.models.importers.reading import PACKAGE, identify, rewrapped, unwrapped
 from mrirecon.models.importers.translation import Translation
 from mrirecon.models.importers.unet_names import unet_names
 
-ATOMMIC = Release("ATOMMIC", detach=False, carry=True, carry_explicit=True, fails_explicit=True)
+ATOMMIC = Release("ATOMMIC", detach=False, carry=True, carry_explicit=True, fails_explicit=True, map_magnitudes=True)
 #: The network that estimates coil maps: in ATOMMIC, and in mridc.
 MAP_NETWORKS = ("coil_sensitivity_maps_nn.", "sens_net.")
 
@@ -86,7 +86,9 @@ def _with_map_network(foreign: Released, translation: Translation, used: bool) -
     return replace(
         translation,
         config={
-            "class_path": "mrirecon.models.sensitivity.LearnedSensitivities",
+            "class_path": f"{PACKAGE}.atommic_sensitivities.AtommicSensitivities"
+            if foreign.release.map_magnitudes
+            else "mrirecon.models.sensitivity.LearnedSensitivities",
             "init_args": {
                 "reconstructor": translation.config,
                 "channels": size["channels"],

@@ -15,7 +15,7 @@ class Release:
     explicit data consistency. keep_matters: with another `keep_prediction` (or `keep_eta`) than that of its form of
     data consistency, the release takes images for k-space. rounds: time steps are rounded up to a multiple of 8.
     fails_explicit: it cannot run explicit data consistency in several cascades. padding: of U-Nets. map_network: a
-    CIRIM uses one that is there.
+    CIRIM uses one that is there. map_magnitudes: such a network's maps are normalised as in `AtommicSensitivities`.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Release:
     fails_explicit: bool = False
     padding: int = 11
     map_network: bool = True
+    map_magnitudes: bool = False
 
 
 @dataclass

@@ -25,6 +25,19 @@ def test_it_is_a_convolution_with_repeated_borders(outputs: int, kernel: int, di
     torch.testing.assert_close(actual, torch.autograd.grad(expected, leaves, grad))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (5, 1), (3, 2)])
+def test_few_outputs_in_bfloat16_round_once(kernel: int, dilation: int):
+    layer = ReplicateConv2d(6, 2, kernel, dilation).bfloat16()
+    x = torch.randn(2, 6, 9, 11).bfloat16()
+    halo = dilation * (kernel // 2)
+    padded = F.pad(x.float(), 4 * [halo], mode="replicate")
+    expected = F.conv2d(padded, layer.weight.float(), layer.bias.float(), dilation=dilation)
+    found = layer(x)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.01 * expected.abs().max()
+
+
 def test_rows_are_those_of_the_whole():
     layer = ReplicateConv2d(3, 8, 3, dilation=2)
     x = torch.randn(1, 3, 10, 7)
