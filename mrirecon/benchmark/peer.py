@@ -67,7 +67,7 @@ class Peer:
 
 def environment(**changes: str) -> dict[str, str]:
     """Variables for another program: this process's, but for how its waiting threads behave (`cli.main`)."""
-    return {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | changes
+    return {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | changes
 
 
 def installed(python: Path | None, package: str) -> bool:

@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no × shows ?
     signal.signal(signal.SIGTERM, _terminate)
-    # PyTorch's threads sleep while they wait for work. By default they spin, and take the processor from others that
-    # have some: the threads of compiled loops, other workers.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # PyTorch's threads (GNU OpenMP) soon sleep when they wait for work. By default they spin for a while, and take the
+    # processor from others that have some: threads of compiled loops, other workers.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         code = _run(argv)
         if sys.stdout:  # what fails, such as a closed pipe, fails here and is explained

@@ -2,7 +2,7 @@
 
 import os
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,8 +57,8 @@ def slices_that_fit(scan: Scan, job: Job, budget: int | None, most: int) -> tupl
     Raises ResourceError, saying what is needed, if it is too small for a single slice.
     """
     device, method = job.device, job.method.reconstructor.to(job.device)
-    held = LATE_BYTES + resident_bytes()
     each = int(GAPS * slice_bytes(scan, method, job.precision, device))
+    held = LATE_BYTES + resident_bytes()  # with the libraries and compiled loops that the trials have loaded
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         budget = budget or int(DEFAULT_SHARE * free)
@@ -81,11 +81,12 @@ def slice_bytes(scan: Scan, method: Reconstructor, precision: Precision, device:
     _, coils, height, width = scan.shape
     kspace = 8 * coils * height * width
     pixels = height * width
-    _trial(coils, WARM_UP_SIDE, method, precision, device)
+    for run in _trial(coils, WARM_UP_SIDE, method, precision, device):
+        run()
     trials = []
     for side in TRIAL_SIDES:
         with _parts_of(side**2 / pixels):
-            trials.append(_trial(coils, side, method, precision, device))
+            trials.append([_peak(run) for run in _trial(coils, side, method, precision, device)])
     maps, reconstruction = (_extrapolated(trial, pixels) for trial in zip(*trials, strict=True))
     # The full and the sampled k-space lie beside the maps' estimation, the sampled one and the maps beside the method.
     return max(_reading_bytes(scan) + kspace, 2 * kspace + maps, 2 * kspace + reconstruction)
@@ -103,16 +104,18 @@ def _parts_of(share: float) -> Iterator[None]:
         sense.GROUP_BYTES = usual
 
 
-def _trial(coils: int, side: int, method: Reconstructor, precision: Precision, device: torch.device) -> tuple[int, int]:
-    """Peak bytes of the maps' estimation and of the method on noise of side × side samples."""
+def _trial(
+    coils: int, side: int, method: Reconstructor, precision: Precision, device: torch.device
+) -> list[Callable[[], object]]:
+    """The maps' estimation and the method on noise of side × side samples."""
     generator = torch.Generator().manual_seed(0)
     kspace = torch.randn(1, coils, side, side, dtype=torch.complex64, generator=generator).to(device)
     mask = torch.ones(1, 1, side, side, dtype=torch.bool, device=device)
-    mask[..., 0, 0] = False  # varies along both axes
+    mask[..., 0] = False  # lines along y, for which a CPU lays out the maps anew: the most that a mask can take
     maps = torch.full_like(kspace, coils**-0.5)
     noise_std = torch.ones(1, device=device)
     block = Block(0, Measurement(kspace, mask, maps, noise_std), None, mask[:, 0])
-    return _peak(lambda: espirit(kspace, mask)), _peak(lambda: reconstruct_block(method, block, precision))
+    return [lambda: espirit(kspace, mask), lambda: reconstruct_block(method, block, precision)]
 
 
 def _peak(run: Callable[[], object]) -> int:
@@ -124,7 +127,7 @@ def _peak(run: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def _extrapolated(peaks: tuple[int, int], pixels: int) -> int:
+def _extrapolated(peaks: Sequence[int], pixels: int) -> int:
     """The line through the peaks of both trials, at `pixels`."""
     small, large = (side * side for side in TRIAL_SIDES)
     slope = (peaks[1] - peaks[0]) / (large - small)

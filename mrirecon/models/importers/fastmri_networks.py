@@ -60,10 +60,15 @@ class FastMRIVarNet(E2EVN):
         measurement = measurement.with_sensitivities(self.sensitivities(measurement))
         estimates: list[Tensor] = []
         for kspace in self.kspaces(measurement, SenseOperator(measurement)):
-            # vector_norm, because the gradient of its zero is zero and not NaN.
-            image = torch.linalg.vector_norm(ifftc(kspace), dim=1)
-            estimates = [*estimates, image.to(kspace.dtype)] if self.training else [image.to(kspace.dtype)]
-        return estimates
+            if self.training:
+                estimates.append(_magnitude(kspace))
+        return estimates if self.training else [_magnitude(kspace)]
+
+
+def _magnitude(kspace: Tensor) -> Tensor:
+    """Root sum of squares over the coils, (batch, y, x), in the complex type of `kspace`."""
+    # vector_norm, because the gradient of its zero is zero and not NaN.
+    return torch.linalg.vector_norm(ifftc(kspace), dim=1).to(kspace.dtype)
 
 
 class FastMRIUnet(Reconstructor):
