@@ -1,13 +1,13 @@
 """Convolutions whose borders repeat the edge, as the RIMs use, and the plain stack of them of earlier networks."""
 
 from itertools import pairwise, product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Up to so many outputs a convolution is faster as a matrix product over channels and a sum of shifted images; its
-#: gradient is not.
+#: Up to so many outputs a convolution is faster as a matrix product over channels and a sum of shifted images.
 FEW_OUTPUTS = 4
 
 
@@ -27,7 +27,7 @@ class ReplicateConv2d(nn.Module):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(self.weight) <= FEW_OUTPUTS and not torch.is_grad_enabled():
+        if len(self.weight) <= FEW_OUTPUTS:
             return self._by_taps(x)
         return F.conv2d(self._pad(x), self.weight, self.bias, dilation=self.dilation)
 
@@ -43,10 +43,6 @@ class ReplicateConv2d(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return F.pad(x, padding or self.padding, mode="replicate")
 
-    def _padded(self, x: Tensor) -> tuple[int, int]:
-        left, right, top, bottom = self.padding
-        return x.shape[-2] + top + bottom, x.shape[-1] + left + right
-
     def _by_taps(self, x: Tensor) -> Tensor:
         """Each tap of the kernel is applied to the whole image, then the products are shifted and summed, in float32.
 
@@ -56,23 +52,50 @@ class ReplicateConv2d(nn.Module):
         batch, _, height, width = x.shape
         matrix = self.weight.permute(2, 3, 0, 1).reshape(-1, inputs)
         products = matrix @ x.movedim(1, -1).reshape(-1, inputs).T
-        taps = self._pad(products.view(-1, batch, height, width)).view(kernel, kernel, outputs, batch, *self._padded(x))
+        taps = self._pad(products.view(-1, batch, height, width))
+        total = _ShiftedSum.apply(taps.unflatten(0, (kernel, kernel, outputs)), self.dilation, height, width)
+        total = total.transpose(0, 1)
+        return total if self.bias is None else total + self.bias[:, None, None]
+
+
+class _ShiftedSum(torch.autograd.Function):
+    """Taps (k, k, outputs, batch, …) → their sum (outputs, batch, y, x), each moved by its place in the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, taps: Tensor, dilation: int, height: int, width: int) -> Tensor:
+        ctx.shape, ctx.dtype, ctx.shifts = taps.shape, taps.dtype, _shifts(len(taps), dilation, height, width)
         if taps.dtype == torch.bfloat16:
             # Each tap with its shift is a view, and one sum of all rounds once; in float32 it is slower than the loop.
             down, right, *strides = taps.stride()
-            row = strides[-2]
             shifted = taps.as_strided(
-                (*taps.shape[:4], height, width),
-                (down + self.dilation * row, right + self.dilation, *strides),
+                (*taps.shape[:4], height, width), (down + dilation * strides[-2], right + dilation, *strides)
             )
-            total = shifted.sum(dim=(0, 1), dtype=torch.float32)
-        else:
-            total = taps.new_zeros(outputs, batch, height, width)
-            for down, right in product(range(kernel), repeat=2):
-                top, left = self.dilation * down, self.dilation * right
-                total += taps[down, right, ..., top : top + height, left : left + width]
-        total = total.transpose(0, 1)
-        return total if self.bias is None else total + self.bias[:, None, None]
+            return shifted.sum(dim=(0, 1), dtype=torch.float32)
+        total = taps.new_zeros(*taps.shape[2:4], height, width)
+        for place in ctx.shifts:
+            total += taps[place]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        taps = grad.new_zeros(ctx.shape, dtype=ctx.dtype)
+        for place in ctx.shifts:
+            taps[place] = grad
+        return taps, None, None, None
+
+
+def _shifts(kernel: int, dilation: int, height: int, width: int) -> list[Any]:
+    """Where the output lies in each tap of the kernel."""
+    return [
+        (
+            down,
+            right,
+            ...,
+            slice(dilation * down, dilation * down + height),
+            slice(dilation * right, dilation * right + width),
+        )
+        for down, right in product(range(kernel), repeat=2)
+    ]
 
 
 class ConvStack(nn.Sequential):
