@@ -173,7 +173,7 @@ def test_an_interrupted_run_leaves_no_scratch(tmp_path: Path, number: signal.Sig
     scan = write_slab(tmp_path / "slab.h5", (96, 8, 96, 96))
     out = tmp_path / "results"
     out.mkdir()
-    options = ["--method", "cs", "--memory", "450MB", "--threads", "1"]
+    options = ["--method", "cs", "--memory", "640MB", "--threads", "1"]
     command = [sys.executable, "-m", "mrirecon", "reconstruct", str(scan), *AXES, "-o", str(out / "o.h5"), *options]
     # A shell that starts the tests in the background lets its children ignore SIGINT.
     listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)

@@ -32,9 +32,7 @@ def test_threads_that_share_an_image_give_what_one_does(dtype, monkeypatch):
     monkeypatch.setattr(normalisation, "SHARED", 0)
     try:
         torch.set_num_threads(3)
-        torch.testing.assert_close(
-            NormLeakyReLU()(x), alone, rtol=2**-8 if dtype == torch.bfloat16 else 1e-6, atol=1e-6
-        )
+        torch.testing.assert_close(NormLeakyReLU()(x), alone, rtol=rounding, atol=1e-6)
     finally:
         torch.set_num_threads(before)
 
