@@ -170,10 +170,10 @@ def test_the_precision_is_on_record(tmp_path: Path, capsys, asked: str, method: 
     ],
 )
 def test_an_interrupted_run_leaves_no_scratch(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    scan = write_slab(tmp_path / "slab.h5", (96, 8, 96, 96))
+    scan = write_slab(tmp_path / "slab.h5", (160, 8, 96, 96))
     out = tmp_path / "results"
     out.mkdir()
-    options = ["--method", "cs", "--memory", "640MB", "--threads", "1"]
+    options = ["--method", "cs", "--memory", "700MB", "--threads", "1"]
     command = [sys.executable, "-m", "mrirecon", "reconstruct", str(scan), *AXES, "-o", str(out / "o.h5"), *options]
     # A shell that starts the tests in the background lets its children ignore SIGINT.
     listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
