@@ -27,7 +27,8 @@ def in_parts(work: Callable[[int, int, int], None], count: int) -> None:
     """work(first, last, number) over 0 … count − 1 in as many parts as torch has threads, side by side."""
     threads = min(count, torch.get_num_threads())
     bounds = [count * number // threads for number in range(threads + 1)]
-    others = [_pool(threads - 1).submit(work, bounds[k], bounds[k + 1], k) for k in range(1, threads)]
+    pool = _pool(torch.get_num_threads()) if threads > 1 else None
+    others = [pool.submit(work, bounds[k], bounds[k + 1], k) for k in range(1, threads)] if pool else []
     work(bounds[0], bounds[1], 0)
     for other in others:
         other.result()
@@ -35,7 +36,7 @@ def in_parts(work: Callable[[int, int, int], None], count: int) -> None:
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "mrirecon")
+    return ThreadPoolExecutor(threads - 1, "mrirecon")  # and the thread that calls
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -355,7 +355,7 @@ def _transform(back: int) -> Any:
             radix = radices[len(radices) - 1 - number if back else number]
             m = length if back else length // radix
             factors = 2 * m * (radix - 1)
-            roots = 2 * radix if radix > 8 or radix == 7 else 0
+            roots = 0 if radix in RADICES else 2 * radix
             if back:
                 length = m * radix
                 position -= factors + roots
