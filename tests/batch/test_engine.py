@@ -76,7 +76,7 @@ def test_a_hanging_call_ends_at_the_time_limit() -> None:
 
 def test_a_call_that_takes_too_much_memory_ends_there() -> None:
     child = Child(os.getpid, seconds=60)
-    child.memory = resident_bytes(os.getpid()) + 300_000_000
+    child.memory = resident_bytes(child.run(os.getpid)) + 300_000_000
     error = failure(child, exec, "import time; held = bytearray(1_000_000_000); time.sleep(60)")
     assert (error.code, error.passing) == (8, "memory")
     child.stop()

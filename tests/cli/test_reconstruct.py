@@ -313,7 +313,7 @@ def test_missing_and_truncated_files(write_scan, tmp_path: Path, capsys) -> None
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_leaves_nothing(write_scan, tmp_path: Path, signum: signal.Signals, code: int) -> None:
-    scan = write_scan(edit=lambda kspace: np.concatenate([kspace] * 30))
+    scan = write_scan(edit=lambda kspace: np.concatenate([kspace] * 300))
     command = [sys.executable, "-c", "import sys; from mrirecon.cli.main import main; sys.exit(main())"]
     process = subprocess.Popen(
         [*command, "reconstruct", scan, "-o", tmp_path / "out.h5", "--method", "cs", "--threads", "1"],
