@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -10,15 +11,30 @@ import torch
 
 
 def cached(**options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: compiled at the first call, and kept on disk where there is a folder that can be written to."""
+    """A decorator: compiled at the first call, and kept on disk where there is a folder that can be written to.
+
+    A full disk or a damaged file costs the time to compile again, and nothing else.
+    """
     from numba import njit
+    from numba.core.caching import FunctionCache
+
+    class Kept(FunctionCache):
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:  # whatever unpickling a damaged file throws
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            with suppress(Exception):
+                super().save_overload(sig, data)
 
     def compiled(function: Callable[..., None]) -> Callable[..., None]:
-        try:
-            kept: Callable[..., None] = njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # no such folder
-            kept = njit(nogil=True, **options)(function)
-        return kept
+        kept = njit(nogil=True, **options)(function)
+        with suppress(RuntimeError):  # no folder
+            kept._cache = Kept(function)
+        jitted: Callable[..., None] = kept
+        return jitted
 
     return compiled
 

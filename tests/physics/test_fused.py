@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.caching import FunctionCache
 
 from mrirecon.physics.compiled import cached
 from mrirecon.physics.fourier import fftc, ifftc
@@ -123,21 +124,53 @@ def test_a_forked_process_makes_threads_of_its_own():
         process.kill()
 
 
-def test_without_a_folder_for_compiled_code_it_is_compiled_in_memory(monkeypatch):
-    njit = numba.njit
+@pytest.fixture
+def double_in(tmp_path, monkeypatch):
+    """A function that doubles an array, compiled and kept in `tmp_path`, as a fresh process would find it."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
-    def without_folder(*arguments, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*arguments, **options)
+    def make():
+        @cached()
+        def double(array):
+            for k in range(len(array)):
+                array[k] *= 2
 
-    monkeypatch.setattr(numba, "njit", without_folder)
-    filled = []
+        return double
 
-    @cached()
-    def fill(array):
-        array[:] = 3
+    return make
 
-    filled = torch.zeros(2).numpy()
-    fill(filled)
-    assert filled.tolist() == [3, 3]
+
+def doubled(function):
+    array = torch.ones(3).numpy()
+    function(array)
+    return array.tolist()
+
+
+def test_compiled_code_is_kept_for_the_next_process(double_in, tmp_path):
+    assert doubled(double_in()) == [2, 2, 2]
+    again = double_in()
+    assert doubled(again) == [2, 2, 2]
+    assert sum(again.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_files_of_compiled_code_are_made_anew(double_in, tmp_path, suffix):
+    doubled(double_in())
+    (file,) = tmp_path.rglob(f"*.{suffix}")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert doubled(double_in()) == [2, 2, 2]
+
+
+def test_without_a_folder_or_on_a_full_disk_it_is_compiled_in_memory(double_in, monkeypatch):
+    def fails(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FunctionCache, "save_overload", fails)
+        assert doubled(double_in()) == [2, 2, 2]
+
+    def no_folder(cache, function):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(FunctionCache, "__init__", no_folder)
+    assert doubled(double_in()) == [2, 2, 2]
