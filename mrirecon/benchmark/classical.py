@@ -23,7 +23,7 @@ from mrirecon.physics.measurement import Measurement
 #: As published; FISTA needs fewer.
 ITERATIONS = 60
 #: Tried in this order until the quality is reached.
-STEPS = (5, 6, 8, 10, 12, 15, 20, 30, 40, 60)
+STEPS = (5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 #: How near in dB is equal.
 EQUAL_DB = 0.05
 

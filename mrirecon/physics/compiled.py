@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+#: Numbers in one vector of `physics.kernels`.
+LANES = 16
+
 
 def cached(**options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator: compiled at the first call, and kept on disk where there is a folder that can be written to.

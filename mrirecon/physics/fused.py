@@ -5,14 +5,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrirecon.physics.compiled import in_parts
-
-#: Columns that are worked on at once; images that are narrower are left to plain operators.
-LANES = 16
+from mrirecon.physics.compiled import LANES, in_parts
 
 
 def can_fuse(maps: Tensor, axes: tuple[int, ...]) -> bool:
-    """Whether `FusedNormal` takes these maps (batch, coils, y, x), for a mask that varies along `axes`."""
+    """Whether `FusedNormal` takes these maps (batch, coils, y, x), for a mask that varies along `axes`.
+
+    It works on LANES columns at once; narrower images are left to plain operators.
+    """
     columns = maps.shape[-2 if axes == (-1,) else -1]
     return bool(axes) and maps.device.type == "cpu" and maps.dtype == torch.complex64 and columns >= LANES
 
@@ -48,8 +48,8 @@ class FusedNormal:
         """A^H A x: complex64 (batch, y, x) → (batch, y, x)."""
         pixels = _floats(self._laid_out(image))
         out = torch.empty(pixels.shape).numpy()  # torch's memory begins at multiples of 64 bytes
+        apply = self._points if self._weights.ndim == 3 else self._lines
         for entry in range(len(pixels)):
-            apply = self._points if self._weights.ndim == 3 else self._lines
             apply(entry, pixels[entry], out[entry])
         found = torch.view_as_complex(torch.from_numpy(out).unflatten(-1, (-1, 2)))
         return found.mT.contiguous() if self._along_x else found

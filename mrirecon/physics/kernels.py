@@ -20,9 +20,8 @@ from numba import njit, types
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.typing import NDArray
 
-from mrirecon.physics.compiled import cached
+from mrirecon.physics.compiled import LANES, cached
 
-LANES = 16
 #: Floats of one element of 16 transforms.
 PAIR = 2 * LANES
 #: Radices with a butterfly of straight code. Other prime factors take loops, and a time that grows as their square.

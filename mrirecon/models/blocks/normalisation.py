@@ -1,7 +1,7 @@
 """Instance norm and LeakyReLU as one operation, on channels-last memory, which its convolutions prefer."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ Array = np.ndarray[Any, Any]
 
 SLOPE = 0.2
 EPSILON = 1e-5
-PART_BYTES = 2**21
 #: Numbers from which on threads share an image.
 SHARED = 2**20
 
@@ -40,15 +39,10 @@ class _NormLeakyReLU(torch.autograd.Function):
             y, scale = _compiled(_rows(x), x.shape[1])
             ctx.save_for_backward(_image(y, x), scale)
             return _image(y, x)
-        rows = _rows(x)
-        y = torch.empty_like(rows)
-        # In parts that stay in a core's cache, in at least single precision.
-        parts = rows.split(max(1, PART_BYTES // rows[:, 0].nbytes), dim=1)
-        mean = _mean((part.to(_precise(x)) for part in parts), x)
-        scale = (_mean(((part - mean).square_() for part in parts), x) + EPSILON).rsqrt()
-        for part, out in zip(parts, y.split(parts[0].shape[1], dim=1), strict=True):
-            out.copy_(nn.functional.leaky_relu_((part - mean).mul_(scale), SLOPE))
-        y = _image(y, x)
+        rows = _rows(x).to(_precise(x))
+        centred = rows - _mean(rows, x)
+        scale = (_mean(centred.square(), x) + EPSILON).rsqrt()
+        y = _image(nn.functional.leaky_relu_(centred.mul_(scale), SLOPE).to(x.dtype), x)
         ctx.save_for_backward(y, scale)
         return y
 
@@ -60,7 +54,7 @@ class _NormLeakyReLU(torch.autograd.Function):
         negative = rows < 0
         normalised = torch.where(negative, rows / SLOPE, rows)
         slopes = torch.where(negative, SLOPE * grad_rows, grad_rows)
-        mean, along = _mean([slopes], y), _mean([slopes * normalised], y)
+        mean, along = _mean(slopes, y), _mean(slopes * normalised, y)
         change = slopes.sub_(mean).sub_(normalised.mul_(along)).mul_(scale)
         return _image(change.to(y.dtype), y)
 
@@ -71,30 +65,32 @@ def _compiled(rows: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 
     batch, count, width = rows.shape
     y, scales = torch.empty_like(rows), torch.empty(batch, 1, width)
-    slope, epsilon = np.float32(SLOPE), np.float32(EPSILON)
     for image, out, scale in zip(_numpy(rows), _numpy(y), scales[:, 0].numpy(), strict=True):
         if count * width < SHARED or torch.get_num_threads() == 1:
-            kernel.whole(image, channels, epsilon, slope, out, scale)
-            continue
-        totals = np.zeros((torch.get_num_threads(), width), np.float32)
-        mean = _shared(partial(kernel.sums, image), totals, count, channels)
-        variance = _shared(partial(kernel.squares, image, mean), totals, count, channels)
-        scale[:] = 1 / np.sqrt(variance + epsilon)
-        apply = partial(kernel.normalised, image, mean, scale, slope, out)
-        in_parts(_unnumbered(apply), count)
+            kernel.whole(image, channels, np.float32(EPSILON), np.float32(SLOPE), out, scale)
+        else:
+            _in_threads(image, channels, out, scale)
     return y, scales
 
 
-def _shared(work: Callable[[Array, int, int], None], totals: Array, count: int, channels: int) -> Array:
-    """Mean of each channel, once per pixel of a row; work(total, first, last) adds up rows, several threads at once."""
-    in_parts(lambda first, last, number: work(totals[number], first, last), count)
-    total = totals.sum(axis=0).reshape(-1, channels).sum(axis=0)
-    pixels = totals.shape[1] // channels
-    return np.tile(total / np.float32(count * pixels), pixels)
+def _in_threads(image: Array, channels: int, out: Array, scale: Array) -> None:
+    """`normalisation_kernel.whole`, by several threads."""
+    from mrirecon.models.blocks import normalisation_kernel as kernel
 
+    count, width = image.shape
+    pixels = width // channels
+    totals = np.zeros((torch.get_num_threads(), width), np.float32)
 
-def _unnumbered(work: Callable[[int, int], None]) -> Callable[[int, int, int], None]:
-    return lambda first, last, number: work(first, last)
+    def mean(work: Callable[[Array, int, int], None]) -> Array:
+        """Of each channel, once per pixel of a row; work(total, first, last) adds up rows."""
+        in_parts(lambda first, last, number: work(totals[number], first, last), count)
+        total = totals.sum(axis=0).reshape(-1, channels).sum(axis=0)
+        return np.tile(total / np.float32(count * pixels), pixels)
+
+    average = mean(partial(kernel.sums, image))
+    scale[:] = 1 / np.sqrt(mean(partial(kernel.squares, image, average)) + np.float32(EPSILON))
+    slope = np.float32(SLOPE)
+    in_parts(lambda first, last, _: kernel.normalised(image, average, scale, slope, out, first, last), count)
 
 
 def _numpy(rows: Tensor) -> Array:
@@ -119,9 +115,9 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(batch, height, width, channels).movedim(-1, 1)
 
 
-def _mean(parts: Iterable[Tensor], like: Tensor) -> Tensor:
-    """Mean of each channel over the rows of all parts, once per pixel of a row: (batch, 1, channels of a row)."""
+def _mean(rows: Tensor, like: Tensor) -> Tensor:
+    """Mean of each channel over all rows, once per pixel of a row: (batch, 1, channels of a row)."""
     _, channels, height, width = like.shape
-    total = torch.stack([part.sum(1, keepdim=True) for part in parts]).sum(0)
+    total = rows.sum(1, keepdim=True)
     pixels = total.shape[-1] // channels
     return (total.unflatten(-1, (pixels, channels)).sum(-2) / (height * width)).repeat(1, 1, pixels)
